@@ -1,0 +1,1 @@
+"""The Python API: objects and method names that a libvirt-python user knows, async and sync."""

@@ -1,0 +1,1 @@
+"""The command line: virsh's commands, options, layout and messages."""

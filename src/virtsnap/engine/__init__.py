@@ -1,0 +1,1 @@
+"""Carries plans out: do, undo and probe for each kind of step; locks, progress, recovery."""

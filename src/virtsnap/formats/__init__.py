@@ -1,0 +1,1 @@
+"""XML text and save-image bytes to values and back. Pure."""

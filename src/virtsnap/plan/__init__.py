@@ -1,0 +1,1 @@
+"""Facts and a request to a plan, or a refusal. One file per operation. Pure."""

@@ -1,0 +1,1 @@
+"""One coroutine per API call; the only place where the layers meet."""

@@ -1,0 +1,132 @@
+"""What every way into virtsnap offers: one coroutine per libvirt API call, over plain values.
+
+`service.local` implements it inside the process. A client of a daemon implements the same, so that
+`api` and `cli` cannot tell which they talk to. Domains are addressed by uuid and snapshots by
+(uuid, name): handles hold nothing that could go stale in a way that is not an error.
+
+All coroutines raise `virtsnap.model.errors.VirtsnapError` and nothing else that a caller must expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
+from virtsnap.model.snapshot import SnapshotTree
+
+
+@dataclass(frozen=True)
+class DomainHandle:
+    """What a client keeps of a domain. `id` is None while it is not active."""
+
+    uuid: str
+    name: str
+    id: int | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long step is. `total` is 0 while it is not known. Units: bytes."""
+
+    label: str
+    done: int
+    total: int
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What --dry-run prints: everything a plan would do, nothing of it done."""
+
+    operation: str
+    """create, revert or delete."""
+    subject: str
+    """The snapshot's name."""
+    makes: tuple[str, ...]
+    removes: tuple[str, ...]
+    merges: tuple[str, ...]
+    """Sentences such as 'vda: /a/b.s1 into /a/b.qcow2 (12 MiB)'."""
+    pause: str
+    """The pause expected, in words: 'none', 'while the memory is written (about 400 MiB)'..."""
+    steps: tuple[str, ...]
+    """Every step in order, as the journal will hold it."""
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """A row of domblklist. `source` is None for an empty drive."""
+
+    type: str
+    device: str
+    target: str
+    source: str | None
+
+
+class Service(Protocol):
+    """See the module's text. Flags are the values of `virtsnap.model.flags` classes."""
+
+    uri: str
+
+    async def close(self) -> None: ...
+
+    # connection
+    async def list_domains(self, flags: int = 0) -> list[DomainHandle]: ...
+    async def lookup_by_name(self, name: str) -> DomainHandle: ...
+    async def lookup_by_uuid(self, uuid: str) -> DomainHandle: ...
+    async def lookup_by_id(self, id: int) -> DomainHandle: ...
+    async def define_xml(self, xml: str, flags: int = 0) -> DomainHandle: ...
+    async def hypervisor_version(self) -> int:
+        """QEMU's version as libvirt counts: major * 1,000,000 + minor * 1,000 + micro."""
+        ...
+
+    # domain
+    async def undefine(self, uuid: str, flags: int = 0) -> None: ...
+    async def create(self, uuid: str, flags: int = 0) -> DomainHandle:
+        """Start the domain (virDomainCreateWithFlags)."""
+        ...
+
+    async def shutdown(self, uuid: str, flags: int = 0) -> None: ...
+    async def reboot(self, uuid: str, flags: int = 0) -> None: ...
+    async def reset(self, uuid: str) -> None: ...
+    async def destroy(self, uuid: str, flags: int = 0) -> None: ...
+    async def suspend(self, uuid: str) -> None: ...
+    async def resume(self, uuid: str) -> None: ...
+    async def domain_info(self, uuid: str) -> DomainInfo: ...
+    async def domain_state(self, uuid: str) -> tuple[DomainState, Reason]: ...
+    async def domain_xml(self, uuid: str, flags: int = 0) -> str: ...
+    async def block_devices(self, uuid: str, inactive: bool = False) -> list[BlockDevice]: ...
+    async def block_info(self, uuid: str, path: str) -> BlockInfo:
+        """`path`: a disk target, or the path of its source."""
+        ...
+
+    async def screenshot(self, uuid: str, screen: int = 0) -> tuple[str, bytes]:
+        """MIME type and picture."""
+        ...
+
+    async def console_path(self, uuid: str, device: str | None = None) -> str:
+        """Where to reach a console or serial device of a running domain: the pty's path, or
+        `unix:PATH`. `device`: an alias such as 'serial0'; None: the primary console."""
+        ...
+
+    # snapshots
+    async def snapshot_tree(self, uuid: str) -> SnapshotTree: ...
+    async def snapshot_create_xml(
+        self, uuid: str, xml: str, flags: int = 0, *, dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> str | PlanReport:
+        """The new snapshot's name; with dry_run the plan."""
+        ...
+
+    async def snapshot_xml(self, uuid: str, name: str, flags: int = 0) -> str: ...
+    async def snapshot_revert(
+        self, uuid: str, name: str, flags: int = 0, *, dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport | None: ...
+    async def snapshot_delete(
+        self, uuid: str, name: str, flags: int = 0, *, dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport | None: ...
