@@ -1,1 +1,4 @@
-"""From a domain definition to the machine that the guest sees: libvirt's implicit devices and addresses, and QEMU's command line. Pure."""
+"""From a domain definition to the machine that the guest sees.
+
+libvirt's implicit devices and addresses, and QEMU's command line. Pure: knows no files and no processes.
+"""

@@ -192,7 +192,11 @@ class Failed(VirtsnapError):
     code = ErrorCode.OPERATION_FAILED
 
     def __init__(
-        self, detail: str, *, step: str = "", outcome: Outcome = Outcome.UNDONE,
+        self,
+        detail: str,
+        *,
+        step: str = "",
+        outcome: Outcome = Outcome.UNDONE,
         code: ErrorCode = ErrorCode.OPERATION_FAILED,
     ) -> None:
         super().__init__(detail)

@@ -115,7 +115,12 @@ class Service(Protocol):
     # snapshots
     async def snapshot_tree(self, uuid: str) -> SnapshotTree: ...
     async def snapshot_create_xml(
-        self, uuid: str, xml: str, flags: int = 0, *, dry_run: bool = False,
+        self,
+        uuid: str,
+        xml: str,
+        flags: int = 0,
+        *,
+        dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> str | PlanReport:
         """The new snapshot's name; with dry_run the plan."""
@@ -123,10 +128,20 @@ class Service(Protocol):
 
     async def snapshot_xml(self, uuid: str, name: str, flags: int = 0) -> str: ...
     async def snapshot_revert(
-        self, uuid: str, name: str, flags: int = 0, *, dry_run: bool = False,
+        self,
+        uuid: str,
+        name: str,
+        flags: int = 0,
+        *,
+        dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> PlanReport | None: ...
     async def snapshot_delete(
-        self, uuid: str, name: str, flags: int = 0, *, dry_run: bool = False,
+        self,
+        uuid: str,
+        name: str,
+        flags: int = 0,
+        *,
+        dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> PlanReport | None: ...

@@ -1,1 +1,1 @@
-"""SQLite: domain definitions, snapshot trees, image ownership, the journal. One transaction makes a snapshot real."""
+"""SQLite: definitions, snapshot trees, image ownership, journal. One transaction makes a snapshot real."""
