@@ -1,0 +1,92 @@
+"""What the store can tell, at any time and without a transaction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from virtsnap.model.domain import DomainRecord
+from virtsnap.model.snapshot import SnapshotTree
+from virtsnap.store.journal import (
+    HISTORY_COLUMNS,
+    JOURNAL_COLUMNS,
+    HistoryEntry,
+    JournalEntry,
+    JournalStep,
+    history_entry,
+    journal_entry,
+)
+from virtsnap.store.rows import DOMAIN_COLUMNS, SNAPSHOT_COLUMNS, Row, domain_record, snapshot_value
+
+
+class Reads(ABC):
+    """The questions; `database.Store` brings the connection."""
+
+    # domains
+    def domain(self, uuid: str) -> DomainRecord | None:
+        """The domain of that uuid."""
+        return self._domain("uuid = ?", uuid)
+
+    def domain_by_name(self, name: str) -> DomainRecord | None:
+        """The domain of that name."""
+        return self._domain("name = ?", name)
+
+    def domain_by_id(self, id: int) -> DomainRecord | None:
+        """The active domain of that libvirt id."""
+        return self._domain("instance_id = ?", id)
+
+    def domains(self) -> list[DomainRecord]:
+        """All, sorted by name."""
+        return [
+            domain_record(row) for row in self._rows(f"SELECT {DOMAIN_COLUMNS} FROM domains ORDER BY name")
+        ]
+
+    # snapshots
+    def tree(self, uuid: str) -> SnapshotTree:
+        """The snapshots of a domain; an empty tree for a domain that is not known."""
+        # One SELECT, so that the snapshots and the current one are of the same moment.
+        rows = self._rows(f"SELECT current, {SNAPSHOT_COLUMNS} FROM snapshots WHERE uuid = ?", uuid)
+        current = next((row[1] for row in rows if row[0]), None)
+        return SnapshotTree.of((snapshot_value(row[1:]) for row in rows), current)
+
+    # images
+    def images(self, uuid: str) -> dict[str, str]:
+        """Path to role of every image file that belongs to the domain's snapshots."""
+        return dict(self._rows("SELECT path, role FROM images WHERE uuid = ? ORDER BY path", uuid))
+
+    def image_owners(self, path: str) -> list[str]:
+        """The uuids of all domains that `path` belongs to."""
+        return [row[0] for row in self._rows("SELECT uuid FROM images WHERE path = ? ORDER BY uuid", path)]
+
+    # journal
+    def journal(self, uuid: str) -> JournalEntry | None:
+        """The domain's open operation."""
+        # LEFT JOIN and not two SELECTs: another process may close the journal in between.
+        rows = self._rows(
+            f"SELECT {_prefixed('journal', JOURNAL_COLUMNS)}, step_index, phase, at FROM journal"
+            " LEFT JOIN journal_steps ON journal_steps.uuid = journal.uuid"
+            " WHERE journal.uuid = ? ORDER BY sequence",
+            uuid,
+        )
+        if not rows:
+            return None
+        steps = tuple(JournalStep(*row[-3:]) for row in rows if row[-3] is not None)
+        return journal_entry(rows[0][:-3], steps)
+
+    def history(self, uuid: str) -> list[HistoryEntry]:
+        """The domain's last closed operations, newest first."""
+        rows = self._rows(
+            f"SELECT {HISTORY_COLUMNS} FROM history WHERE uuid = ? ORDER BY sequence DESC", uuid
+        )
+        return [history_entry(row) for row in rows]
+
+    def _domain(self, condition: str, value: str | int) -> DomainRecord | None:
+        rows = self._rows(f"SELECT {DOMAIN_COLUMNS} FROM domains WHERE {condition}", value)
+        return domain_record(rows[0]) if rows else None
+
+    @abstractmethod
+    def _rows(self, sql: str, *values: str | int) -> list[Row]:
+        """All rows of one SELECT."""
+
+
+def _prefixed(table: str, columns: str) -> str:
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))

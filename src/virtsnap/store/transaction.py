@@ -1,0 +1,199 @@
+"""What may be written to the store, and only within `database.Store.transaction`."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Literal
+
+from virtsnap.model.domain import DomainRecord
+from virtsnap.model.errors import NoDomain, NoSnapshot, OperationFailed, OperationInvalid
+from virtsnap.model.snapshot import Snapshot
+from virtsnap.store.journal import HISTORY_COLUMNS, HISTORY_LENGTH, JOURNAL_COLUMNS, Phase, history_row
+from virtsnap.store.reads import Reads
+from virtsnap.store.rows import DOMAIN_COLUMNS, SNAPSHOT_COLUMNS, Row, domain_row, snapshot_row
+from virtsnap.store.troubles import breaks_foreign_key
+
+ImageRole = Literal["overlay", "origin", "memory"]
+"""An overlay some snapshot put on top; the image that was below the first one; a memory image."""
+
+
+class Transaction:
+    """The writes. Only valid inside the `with` block that gave it; reads go through the store as ever."""
+
+    def __init__(self, reads: Reads, connection: sqlite3.Connection) -> None:
+        self._reads = reads
+        self._connection = connection
+
+    # domains
+    def put_domain(self, record: DomainRecord) -> None:
+        """Insert or replace; the domain's snapshots, images and journal stay.
+
+        Raises OperationFailed when another domain has the name.
+        """
+        taken = self._reads.domain_by_name(record.name)
+        if taken is not None and taken.uuid != record.uuid:
+            raise OperationFailed(f"domain '{record.name}' already exists with uuid {taken.uuid}")
+        self._upsert("domains", "uuid", DOMAIN_COLUMNS, domain_row(record))
+
+    def delete_domain(self, uuid: str) -> None:
+        """Forget the domain with its snapshots, images and history.
+
+        Raises NoDomain, and OperationInvalid while it has an open journal.
+        """
+        try:
+            deleted = self._connection.execute("DELETE FROM domains WHERE uuid = ?", (uuid,)).rowcount
+        except sqlite3.IntegrityError as error:
+            if not breaks_foreign_key(error):
+                raise
+            raise OperationInvalid("domain has an unfinished operation") from error
+        if not deleted:
+            raise _no_domain(uuid)
+
+    def next_domain_id(self) -> int:
+        """A number no domain of this root has had before, from 1."""
+        row = self._connection.execute(
+            "UPDATE counters SET value = value + 1 WHERE name = 'domain_id' RETURNING value"
+        ).fetchone()
+        return int(row[0])
+
+    # snapshots
+    def put_snapshot(self, uuid: str, snapshot: Snapshot) -> None:
+        """Insert or replace by name; which snapshot is current does not change. Raises NoDomain."""
+        self._of_domain(
+            uuid, "snapshots", "uuid, name", "uuid, " + SNAPSHOT_COLUMNS, (uuid, *snapshot_row(snapshot))
+        )
+
+    def delete_snapshot(self, uuid: str, name: str) -> None:
+        """Forget one; if it was current, none is. Its children keep its name as their parent.
+
+        Raises NoSnapshot.
+        """
+        deleted = self._connection.execute(
+            "DELETE FROM snapshots WHERE uuid = ? AND name = ?", (uuid, name)
+        ).rowcount
+        if not deleted:
+            raise _no_snapshot(name)
+
+    def set_current(self, uuid: str, name: str | None) -> None:
+        """Make `name` the current snapshot; None: none is. Raises NoSnapshot."""
+        self._connection.execute("UPDATE snapshots SET current = 0 WHERE uuid = ? AND current = 1", (uuid,))
+        if name is None:
+            return
+        changed = self._connection.execute(
+            "UPDATE snapshots SET current = 1 WHERE uuid = ? AND name = ?", (uuid, name)
+        ).rowcount
+        if not changed:
+            raise _no_snapshot(name)
+
+    # images
+    def put_image(self, uuid: str, path: str, role: ImageRole) -> None:
+        """Note that `path` belongs to the domain; a second call changes its role. Raises NoDomain."""
+        self._of_domain(uuid, "images", "uuid, path", "uuid, path, role", (uuid, path, role))
+
+    def delete_image(self, uuid: str, path: str) -> None:
+        """Forget that `path` belongs to the domain. Quiet when it did not: finish steps may repeat."""
+        self._connection.execute("DELETE FROM images WHERE uuid = ? AND path = ?", (uuid, path))
+
+    # journal
+    def open_journal(
+        self,
+        uuid: str,
+        operation: str,
+        plan_json: str,
+        facts_json: str,
+        holder: str,
+        *,
+        at: float | None = None,
+    ) -> None:
+        """Begin an operation. `holder` names the process for messages; `at`: seconds since the epoch, now
+        if not given.
+
+        Raises NoDomain, and OperationInvalid when the domain's last operation is not closed.
+        """
+        unfinished = self._reads.journal(uuid)
+        if unfinished is not None:
+            raise OperationInvalid(f"domain has an unfinished operation: {unfinished.operation}")
+        self._of_domain(
+            uuid,
+            "journal",
+            "uuid",
+            JOURNAL_COLUMNS,
+            (uuid, operation, plan_json, facts_json, holder, _moment(at), False),
+        )
+
+    def record(self, uuid: str, step_index: int, phase: Phase, *, at: float | None = None) -> None:
+        """Append one line to the open journal. Raises OperationInvalid when none is open."""
+        try:
+            self._connection.execute(
+                "INSERT INTO journal_steps (uuid, step_index, phase, at) VALUES (?, ?, ?, ?)",
+                (uuid, step_index, phase, _moment(at)),
+            )
+        except sqlite3.IntegrityError as error:
+            if not breaks_foreign_key(error):
+                raise
+            raise _no_journal() from error
+
+    def mark_committed(self, uuid: str) -> None:
+        """From here on recovery goes forward. Raises OperationInvalid when no journal is open."""
+        changed = self._connection.execute(
+            "UPDATE journal SET committed = 1 WHERE uuid = ?", (uuid,)
+        ).rowcount
+        if not changed:
+            raise _no_journal()
+
+    def close_journal(self, uuid: str, outcome: str, *, at: float | None = None) -> None:
+        """End the operation and move it to the history, which keeps the last 50 of each domain.
+
+        Raises OperationInvalid when no journal is open.
+        """
+        entry = self._reads.journal(uuid)
+        if entry is None:
+            raise _no_journal()
+        self._connection.execute("DELETE FROM journal WHERE uuid = ?", (uuid,))
+        row = history_row(entry, outcome, _moment(at))
+        self._connection.execute(f"INSERT INTO history ({HISTORY_COLUMNS}) VALUES ({_marks(row)})", row)
+        self._connection.execute(
+            "DELETE FROM history WHERE uuid = ? AND sequence NOT IN"
+            " (SELECT sequence FROM history WHERE uuid = ? ORDER BY sequence DESC LIMIT ?)",
+            (uuid, uuid, HISTORY_LENGTH),
+        )
+
+    def _of_domain(self, uuid: str, table: str, key: str, columns: str, row: Row) -> None:
+        """Upsert a row that belongs to a domain."""
+        try:
+            self._upsert(table, key, columns, row)
+        except sqlite3.IntegrityError as error:
+            if not breaks_foreign_key(error):
+                raise
+            raise _no_domain(uuid) from error
+
+    def _upsert(self, table: str, key: str, columns: str, row: Row) -> None:
+        # Not INSERT OR REPLACE: that deletes the old row first, and with it all that refers to it.
+        names = columns.split(", ")
+        updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key.split(", "))
+        self._connection.execute(
+            f"INSERT INTO {table} ({columns}) VALUES ({_marks(row)})"
+            f" ON CONFLICT ({key}) DO UPDATE SET {updates}",
+            row,
+        )
+
+
+def _moment(at: float | None) -> float:
+    return time.time() if at is None else at
+
+
+def _marks(row: Row) -> str:
+    return ", ".join("?" * len(row))
+
+
+def _no_domain(uuid: str) -> NoDomain:
+    return NoDomain(f"no domain with matching uuid '{uuid}'")
+
+
+def _no_snapshot(name: str) -> NoSnapshot:
+    return NoSnapshot(f"no domain snapshot with matching name '{name}'")
+
+
+def _no_journal() -> OperationInvalid:
+    return OperationInvalid("domain has no open operation")
