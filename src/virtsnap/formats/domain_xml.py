@@ -1,0 +1,615 @@
+"""A domain's XML: the whole document kept, and a typed view of what the engine uses.
+
+libvirt's page formatdomain is the reference for every element. `DomainDefinition` is a value: the `with_*`
+methods give a changed copy, and whatever they do not know stays as it was. Parsing refuses what libvirt
+refuses without knowing any host (its errors, its words).
+
+Not here: defaults, addresses and element order, which depend on the machine (`machine.complete`), and what
+QEMU is told (`machine.command_line`).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lxml import etree
+
+from virtsnap.formats import xml_text
+from virtsnap.model.errors import ConfigUnsupported, InternalRefused, InvalidArg, XmlDetail, XmlError
+
+DOMAIN_TYPES = ("kvm", "qemu")
+"""The types this engine can run."""
+
+_ALL_TYPES = frozenset(
+    [
+        "qemu",
+        "kqemu",
+        "kvm",
+        "hvf",
+        "xen",
+        "lxc",
+        "uml",
+        "openvz",
+        "test",
+        "vmware",
+        "hyperv",
+        "vbox",
+        "phyp",
+        "parallels",
+        "bhyve",
+        "vz",
+    ]
+)
+_DISK_TYPES = ("file", "block", "dir", "network", "volume", "nvme", "vhostuser", "vhostvdpa")
+_DISK_BUSES = ("ide", "fdc", "scsi", "virtio", "xen", "usb", "uml", "sata", "sd", "none")
+_DISK_DEVICES = ("disk", "cdrom", "floppy", "lun")
+_DISK_FORMATS = frozenset(
+    [
+        "none",
+        "raw",
+        "dir",
+        "bochs",
+        "cloop",
+        "dmg",
+        "iso",
+        "vpc",
+        "vdi",
+        "fat",
+        "vhd",
+        "ploop",
+        "cow",
+        "qcow",
+        "qcow2",
+        "qed",
+        "vmdk",
+    ]
+)
+_SNAPSHOT_WORDS = ("no", "internal", "external", "manual")
+_LIFECYCLE = {
+    "on_poweroff": ("destroy", "restart", "rename-restart", "preserve"),
+    "on_reboot": ("destroy", "restart", "rename-restart", "preserve"),
+    "on_crash": ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"),
+}
+_LIFECYCLE_DEFAULTS = {"on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy"}
+_UNITS = {"b": 1, "bytes": 1}
+_UNITS |= {
+    key: base**power
+    for power, letter in enumerate("kmgtpe", start=1)
+    for key, base in ((letter, 1024), (letter + "ib", 1024), (letter + "b", 1000))
+}
+_UUID = re.compile(r"^\s*(?:[0-9a-fA-F]{2}-?){16}\s*$")
+
+
+class BackingLayer(Protocol):
+    """What `with_backing_chain` needs to know of a layer (`machine.command_line.Layer` fits)."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class DomainDisk:
+    """One `<disk>`. `source` is a path (file, block), or None for an empty drive and for other types."""
+
+    target: str
+    bus: str
+    device: str = "disk"
+    type: str = "file"
+    source: str | None = None
+    format: str = "raw"
+    readonly: bool = False
+    shareable: bool = False
+    transient: bool = False
+    snapshot: str | None = None
+    """The attribute `snapshot`; read-only disks default to 'no'."""
+    alias: str | None = None
+    serial: str | None = None
+    cache: str | None = None
+    io: str | None = None
+    discard: str | None = None
+    detect_zeroes: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """A drive without a medium."""
+        return self.source is None and self.type in ("file", "block")
+
+
+def bus_of_target(target: str) -> str | None:
+    """The bus that a disk's name stands for, as libvirt guesses it; None where it means nothing."""
+    for prefix, bus in (
+        ("hd", "ide"),
+        ("fd", "fdc"),
+        ("sd", "scsi"),
+        ("vd", "virtio"),
+        ("xvd", "xen"),
+        ("ubd", "uml"),
+    ):
+        if re.fullmatch(prefix + r"[a-z]+\d*", target):
+            return bus
+    return None
+
+
+def scaled_bytes(text: str, unit: str | None, default: str, where: str) -> int:
+    """A size with libvirt's units (KiB, MB, G ...), in bytes.
+
+    Raises XmlError when `text` is no number and InvalidArg for an unknown unit.
+    """
+    if not re.fullmatch(r"\s*\+?\d+\s*", text):
+        raise XmlError(f"Invalid value '{text}' for element or attribute '{where}'")
+    scale = _UNITS.get((unit or default).lower())
+    if scale is None:
+        raise InvalidArg(f"unknown suffix '{unit}'")
+    return int(text) * scale
+
+
+class DomainDefinition:
+    """An immutable `<domain>`. Two are equal when their XML is."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: etree._Element) -> None:
+        """Take over `root`, which nobody may change any more. Use `parse` for text."""
+        self._root = root
+
+    @classmethod
+    def parse(cls, text: str) -> DomainDefinition:
+        """Read and check a domain's XML.
+
+        Raises XmlDetail, XmlError, ConfigUnsupported, InternalRefused or InvalidArg, as libvirt does for
+        the same text at virDomainDefineXML.
+        """
+        definition = cls(xml_text.parse(text, "domain"))
+        definition._check()
+        return definition
+
+    @classmethod
+    def from_element(cls, element: etree._Element) -> DomainDefinition:
+        """A definition embedded in another document (`<domain>`, `<inactiveDomain>`), copied out."""
+        root = copy.deepcopy(element)
+        root.tag = "domain"
+        root.tail = None
+        return cls(root)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DomainDefinition) and self.to_xml() == other.to_xml()
+
+    def __hash__(self) -> int:
+        return hash(self.to_xml())
+
+    def __repr__(self) -> str:
+        return f"<DomainDefinition {self._text('name')!r}>"
+
+    def to_xml(self) -> str:
+        """The whole document in libvirt's layout."""
+        return xml_text.render(self._root)
+
+    def to_inactive_xml(self) -> str:
+        """`to_xml` without what only a running domain has: id, aliases but the user's own (ua-), the
+        backing chain found at start, generated paths, ports and states."""
+        root = self.tree()
+        _strip_live(root)
+        return xml_text.render(root)
+
+    def tree(self) -> etree._Element:
+        """A copy of the whole tree, to be changed and given to `DomainDefinition`."""
+        return copy.deepcopy(self._root)
+
+    @property
+    def element(self) -> etree._Element:
+        """The tree itself, for reading only."""
+        return self._root
+
+    # --- what the engine uses -------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The domain's name."""
+        return self._text("name") or ""
+
+    @property
+    def uuid(self) -> str | None:
+        """Lower case with dashes; None before the domain has been completed."""
+        text = self._text("uuid")
+        if text is None:
+            return None
+        digits = re.sub(r"[\s-]", "", text).lower()
+        return "-".join(
+            (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]),
+        )
+
+    @property
+    def id(self) -> int | None:
+        """The id of a running domain."""
+        text = self._root.get("id")
+        return int(text) if text is not None and text.isdigit() else None
+
+    @property
+    def title(self) -> str | None:
+        """The short title, if any."""
+        return self._text("title")
+
+    @property
+    def type(self) -> str:
+        """'kvm' or 'qemu'."""
+        return self._root.get("type", "")
+
+    @property
+    def os_type(self) -> str:
+        """'hvm'."""
+        return self._text("os/type") or "hvm"
+
+    @property
+    def arch(self) -> str:
+        """The guest's architecture."""
+        return self._attribute("os/type", "arch") or "x86_64"
+
+    @property
+    def machine(self) -> str:
+        """The machine type; an alias such as 'q35' before completion."""
+        return self._attribute("os/type", "machine") or ""
+
+    @property
+    def vcpus(self) -> int:
+        """How many virtual CPUs are present at boot."""
+        current = self._attribute("vcpu", "current")
+        return int(current) if current else self.max_vcpus
+
+    @property
+    def max_vcpus(self) -> int:
+        """How many virtual CPUs there can be."""
+        return int(self._text("vcpu") or "1")
+
+    @property
+    def memory_kib(self) -> int:
+        """Memory of the guest at boot, KiB."""
+        return self._kib("memory") or 0
+
+    @property
+    def current_memory_kib(self) -> int:
+        """What the balloon leaves to the guest, KiB."""
+        return self._kib("currentMemory") or self.memory_kib
+
+    @property
+    def on_poweroff(self) -> str:
+        """What follows when the guest powers off."""
+        return self._lifecycle("on_poweroff")
+
+    @property
+    def on_reboot(self) -> str:
+        """What follows when the guest reboots."""
+        return self._lifecycle("on_reboot")
+
+    @property
+    def on_crash(self) -> str:
+        """What follows when the guest panics."""
+        return self._lifecycle("on_crash")
+
+    @property
+    def nvram_path(self) -> str | None:
+        """The UEFI variable store's file."""
+        text = self._text("os/nvram")
+        if text:
+            return text
+        return self._attribute("os/nvram/source", "file")
+
+    @property
+    def disks(self) -> tuple[DomainDisk, ...]:
+        """The disks in the order of the document."""
+        return tuple(read_disk(element) for element in self._root.iterfind("devices/disk"))
+
+    def disk(self, target: str) -> DomainDisk | None:
+        """The disk of a target name."""
+        return next((disk for disk in self.disks if disk.target == target), None)
+
+    # --- changed copies -------------------------------------------------------------------------------
+
+    def with_name(self, name: str) -> DomainDefinition:
+        """The same domain under another name."""
+        root = self.tree()
+        _set_text(root, "name", name, first=True)
+        return DomainDefinition(root)
+
+    def with_uuid(self, uuid: str) -> DomainDefinition:
+        """The same domain with another uuid."""
+        root = self.tree()
+        element = root.find("uuid")
+        if element is None:
+            element = etree.Element("uuid")
+            name = root.find("name")
+            root.insert(0 if name is None else root.index(name) + 1, element)
+        element.text = uuid
+        return DomainDefinition(root)
+
+    def with_id(self, id: int | None) -> DomainDefinition:
+        """The running form (an id), or with None the form without one."""
+        root = self.tree()
+        if id is None:
+            _drop(root, "id")
+        else:
+            root.set("id", str(id))
+        return DomainDefinition(root)
+
+    def with_memory(self, memory_kib: int, current_kib: int | None = None) -> DomainDefinition:
+        """Other memory sizes, KiB."""
+        root = self.tree()
+        for tag, value in (("memory", memory_kib), ("currentMemory", current_kib or memory_kib)):
+            element = root.find(tag)
+            if element is not None:
+                element.set("unit", "KiB")
+                element.text = str(value)
+        return DomainDefinition(root)
+
+    def with_disk_source(
+        self, target: str, path: str | None, format: str, type: str = "file"
+    ) -> DomainDefinition:
+        """The disk `target` on another image; what was known of its backing chain is dropped.
+
+        `path` None empties the drive. Raises InvalidArg when there is no such disk.
+        """
+        root = self.tree()
+        disk = _find_disk(root, target)
+        disk.set("type", type)
+        for stale in disk.findall("backingStore") + disk.findall("source"):
+            disk.remove(stale)
+        driver = disk.find("driver")
+        if driver is None:
+            driver = etree.Element("driver", name="qemu")
+            disk.insert(0, driver)
+        driver.set("type", format)
+        if path is not None:
+            source = etree.Element("source")
+            source.set("file" if type == "file" else "dev", path)
+            disk.insert(disk.index(driver) + 1, source)
+        return DomainDefinition(root)
+
+    def with_backing_chain(
+        self, target: str, layers: Sequence[BackingLayer], first_index: int = 1
+    ) -> DomainDefinition:
+        """The live form of a disk: `layers` top first, the top being the disk's own source.
+
+        `first_index` is the N of the top's node name libvirt-N-format; each layer below counts one up.
+        Raises InvalidArg when there is no such disk.
+        """
+        root = self.tree()
+        disk = _find_disk(root, target)
+        for stale in disk.findall("backingStore"):
+            disk.remove(stale)
+        source = disk.find("source")
+        if source is None:
+            return DomainDefinition(root)
+        source.set("index", str(first_index))
+        parent, position = disk, disk.index(source) + 1
+        for number, layer in enumerate(layers[1:], start=first_index + 1):
+            backing = etree.Element("backingStore", type=layer.type, index=str(number))
+            etree.SubElement(backing, "format", type=layer.format)
+            below = etree.SubElement(backing, "source")
+            below.set("file" if layer.type == "file" else "dev", layer.path)
+            parent.insert(position, backing)
+            parent, position = backing, 2
+        parent.insert(position, etree.Element("backingStore"))
+        return DomainDefinition(root)
+
+    def with_console_paths(self, paths: Mapping[str, str]) -> DomainDefinition:
+        """The live form of character devices: alias -> pseudo-terminal or socket path.
+
+        A console that doubles the first serial port shows its path too.
+        """
+        root = self.tree()
+        for element in root.iterfind("devices/*"):
+            alias = element.find("alias")
+            path = paths.get(alias.get("name", "")) if alias is not None else None
+            if path is None or element.tag not in ("serial", "parallel", "console", "channel"):
+                continue
+            source = element.find("source")
+            if source is None:
+                source = etree.Element("source")
+                element.insert(0, source)
+            source.set("path", path)
+            if element.get("type") == "unix" and source.get("mode") is None:
+                source.attrib.clear()
+                source.set("mode", "bind")
+                source.set("path", path)
+            if element.tag == "console" and element.get("type") == "pty":
+                element.set("tty", path)
+        return DomainDefinition(root)
+
+    # --- reading helpers ------------------------------------------------------------------------------
+
+    def _text(self, path: str) -> str | None:
+        element = self._root.find(path)
+        return None if element is None else element.text
+
+    def _attribute(self, path: str, name: str) -> str | None:
+        element = self._root.find(path)
+        return None if element is None else element.get(name)
+
+    def _kib(self, tag: str) -> int | None:
+        element = self._root.find(tag)
+        if element is None:
+            return None
+        size = scaled_bytes(element.text or "", element.get("unit"), "KiB", f"./{tag}[1]")
+        return -(-size // 1024)
+
+    def _lifecycle(self, tag: str) -> str:
+        return self._text(tag) or _LIFECYCLE_DEFAULTS[tag]
+
+    # --- checks, in libvirt's order -------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._root.get("type") is None and self._text("name"):
+            raise InternalRefused("missing domain type attribute")
+        if not self._text("name"):
+            raise XmlDetail("missing name information")
+        if self.type not in DOMAIN_TYPES:
+            if self.type in _ALL_TYPES:
+                raise ConfigUnsupported(f"domain type '{self.type}' is not supported by this engine")
+            raise ConfigUnsupported(f"invalid domain type {self.type}")
+        uuid = self._text("uuid")
+        if uuid is not None and not _UUID.match(uuid):
+            raise InternalRefused("malformed uuid element")
+        if "/" in self.name:
+            raise XmlError(f"name {self.name} cannot contain '/'")
+        if not self._text("os/type"):
+            raise XmlError("an os <type> must be specified")
+        if self._kib("memory") is None:
+            raise XmlError("Memory size must be specified via <memory> or in the <numa> configuration")
+        self._kib("currentMemory")
+        vcpus = self._text("vcpu")
+        if vcpus is not None and not re.fullmatch(r"\d+", vcpus.strip()):
+            raise XmlError("maximum vcpus count must be an integer")
+        if self.max_vcpus == 0:
+            raise XmlError("invalid maximum number of vCPUs '0'")
+        if self.vcpus > self.max_vcpus:
+            raise XmlError(f"maxvcpus must not be less than current vcpus ({self.max_vcpus} < {self.vcpus})")
+        for tag, words in _LIFECYCLE.items():
+            action = self._text(tag)
+            if action is not None and action not in words:
+                raise ConfigUnsupported(f"unknown {tag} action: {action}")
+        self._check_disks()
+
+    def _check_disks(self) -> None:
+        seen: dict[str, str | None] = {}
+        for element in self._root.iterfind("devices/disk"):
+            disk = read_disk(element)
+            if disk.target in seen:
+                raise XmlError(
+                    f"target '{disk.target}' duplicated for disk sources"
+                    f" '{seen[disk.target] or '(null)'}' and '{disk.source or '(null)'}'"
+                )
+            seen[disk.target] = disk.source
+
+
+def read_disk(element: etree._Element) -> DomainDisk:
+    """The typed view of one `<disk>`; raises XmlError, XmlDetail or ConfigUnsupported in libvirt's words."""
+    type_ = _word(element, "type", _DISK_TYPES, "file")
+    device = _word(element, "device", _DISK_DEVICES, "disk")
+    source = element.find("source")
+    path = None if source is None else source.get({"block": "dev", "dir": "dir"}.get(type_, "file"))
+    target = element.find("target")
+    name = None if target is None else target.get("dev")
+    if target is None or not name:
+        if path:
+            raise XmlDetail(f"missing target information for device {path}")
+        raise XmlDetail("missing target information for device (null)")
+    if type_ in ("file", "block") and not path and device not in ("cdrom", "floppy"):
+        raise XmlDetail(f"missing source information for device {name}")
+    bus = _word(target, "bus", _DISK_BUSES, None)
+    if bus is None:
+        bus = "fdc" if device == "floppy" else bus_of_target(name)
+    if bus is None:
+        raise XmlError(f"Unknown disk name '{name}' and no address specified")
+    driver = element.find("driver")
+    format_ = "raw" if driver is None else driver.get("type", "raw")
+    if format_ == "aio":
+        format_ = "raw"
+    if format_ not in _DISK_FORMATS:
+        raise ConfigUnsupported(f"unknown driver format value '{format_}'")
+    readonly = element.find("readonly") is not None or device == "cdrom"
+    snapshot = element.get("snapshot")
+    if snapshot is not None and snapshot not in _SNAPSHOT_WORDS:
+        raise XmlError(f"Invalid value for attribute 'snapshot' in element 'disk': '{snapshot}'.")
+    alias = element.find("alias")
+    serial = element.find("serial")
+    return DomainDisk(
+        target=name,
+        bus=bus,
+        device=device,
+        type=type_,
+        source=path or None,
+        format=format_,
+        readonly=readonly,
+        shareable=element.find("shareable") is not None,
+        transient=element.find("transient") is not None,
+        snapshot=snapshot or ("no" if readonly else None),
+        alias=None if alias is None else alias.get("name"),
+        serial=None if serial is None else serial.text,
+        cache=None if driver is None else driver.get("cache"),
+        io=None if driver is None else driver.get("io"),
+        discard=None if driver is None else driver.get("discard"),
+        detect_zeroes=None if driver is None else driver.get("detect_zeroes"),
+    )
+
+
+def _word(element: etree._Element, name: str, words: Sequence[str], default: str | None) -> str:
+    value = element.get(name)
+    if value is None:
+        return default  # type: ignore[return-value]
+    if value not in words:
+        raise XmlError(f"Invalid value for attribute '{name}' in element '{element.tag}': '{value}'.")
+    return value
+
+
+def _find_disk(root: etree._Element, target: str) -> etree._Element:
+    for disk in root.iterfind("devices/disk"):
+        element = disk.find("target")
+        if element is not None and element.get("dev") == target:
+            return disk
+    raise InvalidArg(f"no such disk in the domain: '{target}'")
+
+
+def _set_text(root: etree._Element, tag: str, text: str, *, first: bool) -> None:
+    element = root.find(tag)
+    if element is None:
+        element = etree.Element(tag)
+        root.insert(0 if first else len(root), element)
+    element.text = text
+
+
+def _drop(element: etree._Element, name: str) -> bool:
+    """Remove an attribute; whether it was there."""
+    if name not in element.attrib:
+        return False
+    del element.attrib[name]
+    return True
+
+
+def _strip_live(root: etree._Element) -> None:
+    _drop(root, "id")
+    devices = root.find("devices")
+    if devices is None:
+        return
+    for alias in devices.findall(".//alias"):
+        parent = alias.getparent()
+        if parent is not None and not alias.get("name", "").startswith("ua-"):
+            parent.remove(alias)
+    for disk in devices.findall("disk"):
+        _strip_disk(disk)
+    for element in devices:
+        if element.tag in ("serial", "parallel", "console", "channel"):
+            _strip_character_device(element)
+        elif element.tag == "graphics" and element.get("autoport") == "yes":
+            element.set("port", "-1")
+        elif element.tag == "interface":
+            target = element.find("target")
+            if target is not None and target.get("dev", "").startswith(("vnet", "macvtap", "macvlan")):
+                element.remove(target)
+
+
+def _strip_disk(disk: etree._Element) -> None:
+    source = disk.find("source")
+    live = source is not None and _drop(source, "index")
+    # A chain that the user wrote into the definition carries no index and stays.
+    for backing in disk.findall("backingStore"):
+        if live or backing.get("index") is not None:
+            disk.remove(backing)
+
+
+def _strip_character_device(element: etree._Element) -> None:
+    _drop(element, "tty")
+    source = element.find("source")
+    if element.get("type") == "pty" and source is not None:
+        _drop(source, "path")
+        if not source.attrib and len(source) == 0:
+            element.remove(source)
+    target = element.find("target")
+    if element.tag == "channel" and target is not None:
+        _drop(target, "state")
