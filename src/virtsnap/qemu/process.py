@@ -1,0 +1,312 @@
+"""QEMU as a process: started so that it outlives us, named so that it is never mistaken, ended without races.
+
+A process is named by pid, start time and boot id; signals go through a pidfd that is checked against
+all three after it was opened, so that a reused pid is never hit. What is not here: the command line
+(`machine`), the conversation (`qemu.monitor`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.qemu.monitor import Monitor, MonitorLost
+from virtsnap.qemu.paths import socket_address
+
+_LOG_TAIL_BYTES = 4096
+
+
+class Process(Protocol):
+    """What names a process for ever; `model.domain.Instance` is one."""
+
+    @property
+    def pid(self) -> int:
+        """The number, which may be used again."""
+        ...
+
+    @property
+    def start_ticks(self) -> int:
+        """Field 22 of /proc/PID/stat: clock ticks from boot to the start."""
+        ...
+
+    @property
+    def boot_id(self) -> str:
+        """The host boot that pid and ticks belong to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Spawned:
+    """A process just started."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class _Stat:
+    """The fields of /proc/PID/stat that we use (proc_pid_stat(5))."""
+
+    state: str
+    utime: int
+    stime: int
+    start_ticks: int
+    rss_pages: int
+
+
+def listen(path: str) -> socket.socket:
+    """A listening unix socket at `path` that only its owner may connect to; for a QEMU to inherit.
+
+    Made by us rather than by QEMU, so that a client can connect before QEMU is up, and `path` may be long.
+    Raises Failed (code 38) when the path exists or cannot be made.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The mode of an unbound socket is what bind() gives the file; so there is no moment of a wider one.
+        os.fchmod(sock.fileno(), 0o600)
+        with socket_address(path) as address:
+            sock.bind(address)
+        sock.listen(1)
+    except OSError as error:
+        sock.close()
+        raise Failed(
+            f"Failed to bind socket to '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+        ) from error
+    return sock
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    pass_fds: Sequence[int] = (),
+    log_path: str,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Spawned:
+    """Start a program in its own session, with input from nothing and all output appended to `log_path`.
+
+    It inherits `pass_fds` and no other descriptor, and it stays when we end. Raises Failed (code 38) with
+    libvirt's words when the program or the log cannot be opened.
+    """
+    try:
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Failed(
+            f"failed to create logfile {log_path}: {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+        ) from error
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=tuple(pass_fds),
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Failed(
+            f"Cannot check QEMU binary {argv[0]}: {error.strerror}"
+            if error.errno in (errno.ENOENT, errno.EACCES)
+            else f"cannot execute binary {argv[0]}: {error.strerror}",
+            code=ErrorCode.SYSTEM_ERROR,
+        ) from error
+    finally:
+        os.close(log)
+    # A Popen that is forgotten while its child runs warns, and would be told of a child that is not its
+    # own affair. The child is named by pid and start time from here on; `_reap` waits for it if it is ours.
+    child.returncode = 0
+    stat = _read_stat(child.pid)
+    if stat is None:
+        raise Failed(f"process {child.pid} vanished while it was started", code=ErrorCode.INTERNAL_ERROR)
+    return Spawned(child.pid, stat.start_ticks, current_boot_id())
+
+
+@cache
+def current_boot_id() -> str:
+    """The id of this boot of the host (proc(5), /proc/sys/kernel/random/boot_id)."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def alive(process: Process) -> bool:
+    """Whether that very process runs. A zombie is dead."""
+    return _stat_of(process) is not None
+
+
+def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> bool:
+    """Send a signal to that very process. False when it has ended already."""
+    descriptor = _open_pidfd(process)
+    if descriptor is None:
+        return False
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+async def wait_gone(process: Process, timeout: float | None = None) -> bool:
+    """Wait for the process to end; False when it still runs after `timeout` seconds."""
+    descriptor = _open_pidfd(process)
+    if descriptor is None:
+        _reap(process)
+        return True
+    try:
+        async with asyncio.timeout(timeout):
+            await _readable(descriptor)
+    except TimeoutError:
+        return False
+    finally:
+        os.close(descriptor)
+    _reap(process)
+    return True
+
+
+def cpu_time_ns(process: Process) -> int | None:
+    """Processor time used, user and system, in nanoseconds. None when it has ended."""
+    stat = _stat_of(process)
+    if stat is None:
+        return None
+    return (stat.utime + stat.stime) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+
+
+def rss_kib(process: Process) -> int | None:
+    """Resident memory in KiB. None when it has ended."""
+    stat = _stat_of(process)
+    return None if stat is None else stat.rss_pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def read_log_tail(path: str, limit: int = _LOG_TAIL_BYTES) -> str:
+    """The last `limit` bytes of a log as text; empty when there is none."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limit))
+            return file.read().decode(errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+async def await_monitor(process: Process, path: str, log_path: str, *, timeout: float = 30.0) -> Monitor:
+    """Connect to the monitor of a QEMU that is starting.
+
+    Raises Failed in libvirt's words with the end of the log when QEMU ends first.
+    """
+    descriptor = _open_pidfd(process)
+    if descriptor is None:
+        _reap(process)
+        raise _exited(log_path)
+    connecting = asyncio.create_task(Monitor.connect(path, timeout=timeout))
+    death = asyncio.create_task(_readable(descriptor))
+    try:
+        await asyncio.wait({connecting, death}, return_when=asyncio.FIRST_COMPLETED)
+        error = connecting.exception() if connecting.done() else None
+        if isinstance(error, MonitorLost):
+            # The monitor closes a moment before the process is gone; wait for what it had to say.
+            await asyncio.wait({death}, timeout=5.0)
+        if death.done() and not (connecting.done() and error is None):
+            _reap(process)
+            raise _exited(log_path) from error
+        return await connecting
+    except BaseException:
+        connecting.cancel()
+        [outcome] = await asyncio.gather(connecting, return_exceptions=True)
+        if isinstance(outcome, Monitor):
+            await outcome.close()
+        raise
+    finally:
+        death.cancel()
+        await asyncio.wait({death})
+        os.close(descriptor)
+
+
+def _exited(log_path: str) -> Failed:
+    return Failed(
+        f"process exited while connecting to monitor: {read_log_tail(log_path)}",
+        code=ErrorCode.INTERNAL_ERROR,
+    )
+
+
+def _read_stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in brackets and may hold blanks and brackets itself: count from the last one.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return _Stat(
+        state=fields[0].decode(),
+        utime=int(fields[11]),
+        stime=int(fields[12]),
+        start_ticks=int(fields[19]),
+        rss_pages=int(fields[21]),
+    )
+
+
+def _stat_of(process: Process) -> _Stat | None:
+    """The process's numbers, or None when it is not that one, or has ended."""
+    if process.boot_id != current_boot_id():
+        return None
+    stat = _read_stat(process.pid)
+    if stat is None or stat.start_ticks != process.start_ticks:
+        return None
+    if stat.state in "ZXx":
+        _reap(process)
+        return None
+    return stat
+
+
+def _open_pidfd(process: Process) -> int | None:
+    """A descriptor for that very process; None when it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    # Only now that the descriptor holds the process is it safe to ask who it is.
+    if not alive(process):
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _reap(process: Process) -> None:
+    """Let a dead child of ours go; nothing for any other process."""
+    stat = _read_stat(process.pid)
+    if stat is not None and stat.start_ticks == process.start_ticks:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, os.WNOHANG)
+
+
+async def _readable(descriptor: int) -> None:
+    """Return when a pidfd says that its process has ended."""
+    if select.select([descriptor], [], [], 0)[0]:
+        return
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def ended() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, ended)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
