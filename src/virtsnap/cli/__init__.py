@@ -1,1 +1,1 @@
-"""The command line: virsh's commands, options, layout and messages."""
+"""The command line: virsh's commands, grammar and layouts over a `virtsnap.service` Service."""

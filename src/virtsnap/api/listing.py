@@ -1,0 +1,84 @@
+"""Which snapshots a list call means: libvirt's list flags over a SnapshotTree.
+
+Source: virDomainListAllSnapshots and virDomainSnapshotListAllChildren. Flags come in groups; a group
+with all bits or none set does not filter. Order: creation, parents before children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from virtsnap.model.errors import BareInvalidArg, NoSnapshot
+from virtsnap.model.flags import SnapshotList
+from virtsnap.model.snapshot import Snapshot, SnapshotState, SnapshotTree
+
+_KNOWN = SnapshotList(2047)
+_LEAF = SnapshotList.LEAVES | SnapshotList.NO_LEAVES
+_METADATA = SnapshotList.METADATA | SnapshotList.NO_METADATA
+_STATE = SnapshotList.INACTIVE | SnapshotList.ACTIVE | SnapshotList.DISK_ONLY
+_LOCATION = SnapshotList.INTERNAL | SnapshotList.EXTERNAL
+
+
+def lookup(tree: SnapshotTree, name: str) -> Snapshot:
+    """The snapshot of that name. Raises NoSnapshot."""
+    if name not in tree:
+        raise NoSnapshot(f"no domain snapshot with matching name '{name}'")
+    return tree[name]
+
+
+def select(tree: SnapshotTree, flags: int = 0, start: str | None = None) -> list[Snapshot]:
+    """The snapshots that the flags leave, in topological order, oldest sibling first.
+
+    `start` None: of the whole tree, bit 1 is ROOTS. Else: below `start`, which is not among them, and
+    bit 1 is DESCENDANTS. Raises NoSnapshot for an unknown start, BareInvalidArg for unknown flags.
+    """
+    word = SnapshotList(flags)
+    if int(flags) & ~int(_KNOWN):
+        raise BareInvalidArg(f"unsupported flags (0x{int(flags) & ~int(_KNOWN):x}) in function select")
+    children = children_of(tree)
+    if start is not None:
+        lookup(tree, start)
+        found = (
+            _walk(children.get(start, ()), children)
+            if word & SnapshotList.DESCENDANTS
+            else children.get(start, [])
+        )
+    else:
+        roots = tree.roots()
+        found = roots if word & SnapshotList.ROOTS else _walk(roots, children)
+    return [snapshot for snapshot in found if _passes(snapshot, word, snapshot.name in children)]
+
+
+def children_of(tree: SnapshotTree) -> dict[str, list[Snapshot]]:
+    """Direct children by the parent's name, oldest first; names without children are absent."""
+    children: dict[str, list[Snapshot]] = {}
+    for snapshot in tree:
+        if snapshot.parent is not None and snapshot.parent in tree:
+            children.setdefault(snapshot.parent, []).append(snapshot)
+    return children
+
+
+def _walk(roots: Iterable[Snapshot], children: dict[str, list[Snapshot]]) -> list[Snapshot]:
+    found: list[Snapshot] = []
+    pending = list(roots)[::-1]
+    while pending:
+        snapshot = pending.pop()
+        found.append(snapshot)
+        pending.extend(reversed(children.get(snapshot.name, [])))
+    return found
+
+
+def _passes(snapshot: Snapshot, word: SnapshotList, has_children: bool) -> bool:
+    if snapshot.state is SnapshotState.SHUTOFF:
+        state = SnapshotList.INACTIVE
+    elif snapshot.state is SnapshotState.DISK_SNAPSHOT:
+        state = SnapshotList.DISK_ONLY
+    else:
+        state = SnapshotList.ACTIVE
+    facts = {
+        _LEAF: SnapshotList.NO_LEAVES if has_children else SnapshotList.LEAVES,
+        _METADATA: SnapshotList.METADATA,
+        _STATE: state,
+        _LOCATION: SnapshotList.EXTERNAL if snapshot.external else SnapshotList.INTERNAL,
+    }
+    return all(not word & group or fact & word for group, fact in facts.items())

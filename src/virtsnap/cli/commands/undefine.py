@@ -1,0 +1,68 @@
+"""undefine: forget a domain's definition."""
+
+from __future__ import annotations
+
+from virtsnap.cli.args import Args
+from virtsnap.cli.session import Session
+from virtsnap.cli.spec import DOMAIN, Command, alias, flag, string
+from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.flags import DomainUndefine
+
+_FLAGS: dict[str, int] = {
+    "managed-save": DomainUndefine.MANAGED_SAVE,
+    "snapshots-metadata": DomainUndefine.SNAPSHOTS_METADATA,
+    "checkpoints-metadata": DomainUndefine.CHECKPOINTS_METADATA,
+    "nvram": DomainUndefine.NVRAM,
+    "keep-nvram": DomainUndefine.KEEP_NVRAM,
+    "tpm": DomainUndefine.TPM,
+    "keep-tpm": DomainUndefine.KEEP_TPM,
+}
+_STORAGE = ("storage", "remove-all-storage", "delete-storage-volume-snapshots", "wipe-storage")
+
+
+async def _undefine(session: Session, args: Args) -> None:
+    args.require("delete-storage-volume-snapshots", "remove-all-storage")
+    args.exclusive("nvram", "keep-nvram")
+    args.exclusive("tpm", "keep-tpm")
+    args.exclusive("storage", "remove-all-storage")
+    domain = await session.domain(args)
+    service = await session.service()
+    with session.explaining(f"Failed to undefine domain '{domain.name}'"):
+        for option in _STORAGE:
+            if args.has(option):
+                raise ConfigUnsupported(f"removing storage (--{option}) is not supported")
+        await service.undefine(domain.uuid, args.flags(_FLAGS))
+    session.extra(f"Domain '{domain.name}' has been undefined\n")
+
+
+COMMANDS = {
+    "undefine": Command(
+        _undefine,
+        (
+            DOMAIN,
+            flag("managed-save", "remove domain managed state file"),
+            string(
+                "storage",
+                "remove associated storage volumes (comma separated list of targets or source paths) "
+                "(see domblklist)",
+                tolerated=True,
+            ),
+            flag("remove-all-storage", "remove all associated storage volumes (use with caution)"),
+            flag(
+                "delete-storage-volume-snapshots",
+                "delete snapshots associated with volume(s), requires --remove-all-storage "
+                "(must be supported by storage driver)",
+            ),
+            alias("delete-snapshots", "delete-storage-volume-snapshots"),
+            flag("wipe-storage", "wipe data on the removed volumes"),
+            flag("snapshots-metadata", "remove all domain snapshot metadata (vm must be inactive)"),
+            flag("checkpoints-metadata", "remove all domain checkpoint metadata (vm must be inactive)"),
+            flag("nvram", "remove nvram file"),
+            flag("keep-nvram", "keep nvram file"),
+            flag("tpm", "remove TPM state"),
+            flag("keep-tpm", "keep TPM state"),
+        ),
+        "Undefine an inactive domain, or convert persistent to transient.",
+        ("undefine demo", "undefine demo --snapshots-metadata"),
+    )
+}
