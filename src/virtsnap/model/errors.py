@@ -160,6 +160,12 @@ class RevertRisky(Refused):
     code = ErrorCode.SNAPSHOT_REVERT_RISKY
 
 
+class BlockCopyActive(Refused):
+    """A copy job holds the disk (code 83)."""
+
+    code = ErrorCode.BLOCK_COPY_ACTIVE
+
+
 class ResourceBusy(Refused):
     """Another process holds the domain (code 87)."""
 

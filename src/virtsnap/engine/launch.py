@@ -1,0 +1,178 @@
+"""From a definition to a QEMU that waits, paused, with its monitor answering; and its end.
+
+Every instance has a run folder of its own, `ROOT/run/ID`: sockets, event log, and `instance.json`, which
+names the process. The folder is made before the process and removed after it, and the process carries the
+folder's path in its command line; so whatever a crash leaves can be found by either.
+A start that fails leaves no process, no socket and no folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+from virtsnap.engine.world import (
+    World,
+    events_path,
+    instance_path,
+    monitor_path,
+    query_path,
+    read_instance,
+)
+from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.machine.command_line import Launch, Layer, command_line
+from virtsnap.model.domain import Instance
+from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.qemu import capabilities, images, process
+from virtsnap.qemu.monitor import Monitor
+from virtsnap.store.files import write_atomic
+
+_HELLO = b'{"execute":"qmp_capabilities"}\n'
+_GRACE_SECONDS = 10.0
+"""How long QEMU may take to flush its disks after SIGTERM before it is killed."""
+
+
+async def start(world: World, *, id: int, run_dir: str, domain_xml: str, incoming: bool) -> Instance:
+    """Start QEMU for the definition. Raises Refused for what cannot be, Failed when QEMU says no."""
+    definition = DomainDefinition.parse(domain_xml).with_id(id)
+    chains = await _chains(definition)
+    caps = await capabilities.probe(definition.emulator, cache=world.root / "cache")
+    _make_folder(run_dir)
+    sockets: list[socket.socket] = []
+    try:
+        sockets = [process.listen(monitor_path(run_dir)), process.listen(query_path(run_dir))]
+        write_atomic(Path(run_dir) / "hello", _HELLO)
+        line = command_line(
+            definition,
+            Launch(
+                monitor_fd=sockets[0].fileno(),
+                query_fd=sockets[1].fileno(),
+                events_path=events_path(run_dir),
+                hello_path=os.path.join(run_dir, "hello"),
+                run_dir=run_dir,
+                chains=chains,
+                incoming=incoming,
+                qemu_version=caps.version,
+            ),
+        )
+        log_path = _log_path(world, definition)
+        spawned = process.spawn(
+            line.argv, pass_fds=[s.fileno() for s in sockets], log_path=log_path, cwd=run_dir
+        )
+        instance = Instance(id, spawned.pid, spawned.start_ticks, spawned.boot_id, run_dir)
+        _note(instance, {})
+        for sock in sockets:
+            sock.close()
+        monitor = await process.await_monitor(instance, monitor_path(run_dir), log_path)
+        world.adopt(run_dir, monitor)
+        _note(instance, await _character_devices(monitor))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        await end(world, run_dir)
+        raise
+    return instance
+
+
+async def end(world: World, run_dir: str) -> None:
+    """End the QEMU of a run folder, letting it flush its disks, and remove the folder."""
+    await world.drop_monitor(run_dir)
+    for instance in _processes(run_dir):
+        process.kill(instance, signal.SIGTERM)
+        # A paused QEMU handles SIGTERM as well: it is the process that ends, not the guest.
+        if not await process.wait_gone(instance, _GRACE_SECONDS):
+            process.kill(instance, signal.SIGKILL)
+            if not await process.wait_gone(instance, _GRACE_SECONDS):
+                raise Failed(
+                    f"Failed to terminate process {instance.pid} with SIGKILL: Device or resource busy",
+                    code=ErrorCode.SYSTEM_ERROR,
+                )
+    shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def started(run_dir: str, domain_xml: str) -> tuple[Instance, str]:
+    """The instance of a run folder, and the definition as it lives: id, terminals, sockets.
+
+    Raises Failed when nothing was started there.
+    """
+    instance = read_instance(run_dir)
+    if instance is None:
+        raise Failed("the process that was started is gone", code=ErrorCode.INTERNAL_ERROR)
+    with open(instance_path(run_dir), encoding="utf-8") as file:
+        paths: dict[str, str] = json.load(file)["character_devices"]
+    definition = DomainDefinition.parse(domain_xml).with_id(instance.id)
+    return instance, definition.with_console_paths(paths).to_xml()
+
+
+def _make_folder(run_dir: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(run_dir), mode=0o700, exist_ok=True)
+        os.mkdir(run_dir, mode=0o700)
+    except OSError as error:
+        raise Failed(
+            f"cannot create directory '{run_dir}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+        ) from error
+
+
+def _log_path(world: World, definition: DomainDefinition) -> str:
+    folder = world.root / "log"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(folder / f"{definition.uuid}.log")
+
+
+def _note(instance: Instance, character_devices: dict[str, str]) -> None:
+    noted: dict[str, Any] = {
+        "id": instance.id,
+        "pid": instance.pid,
+        "start_ticks": instance.start_ticks,
+        "boot_id": instance.boot_id,
+        "character_devices": character_devices,
+    }
+    write_atomic(Path(instance_path(instance.run_dir)), json.dumps(noted).encode())
+
+
+async def _chains(definition: DomainDefinition) -> dict[str, tuple[Layer, ...]]:
+    """Every layer of every disk, top first. Raises SystemRefused when one is missing."""
+    disks = [disk for disk in definition.disks if disk.source is not None]
+    found = await asyncio.gather(*(images.chain(disk.source or "", disk.format) for disk in disks))
+    return {
+        disk.target: tuple(
+            Layer(image.path, image.format, "block" if image.block_device else "file") for image in chain
+        )
+        for disk, chain in zip(disks, found, strict=True)
+    }
+
+
+async def _character_devices(monitor: Monitor) -> dict[str, str]:
+    """Alias to pseudo-terminal or socket path (QMP query-chardev; our ids are 'char' + alias)."""
+    paths: dict[str, str] = {}
+    for device in await monitor.execute("query-chardev"):
+        label, filename = device["label"], device["filename"]
+        for prefix in ("pty:", "unix:", "disconnected:unix:"):
+            if label.startswith("char") and filename.startswith(prefix):
+                paths[label.removeprefix("char")] = filename.removeprefix(prefix).split(",", 1)[0]
+    return paths
+
+
+def _processes(run_dir: str) -> list[Instance]:
+    """The living processes of a run folder: the noted one, and one that a crash kept from being noted."""
+    noted = read_instance(run_dir)
+    if noted is not None:
+        return [noted] if process.alive(noted) else []
+    marker = events_path(run_dir).encode()
+    found: list[Instance] = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            command = Path("/proc", entry, "cmdline").read_bytes()
+            if marker in command and (instance := process.identify(int(entry))) is not None:
+                found.append(Instance(-1, instance.pid, instance.start_ticks, instance.boot_id, run_dir))
+    return found

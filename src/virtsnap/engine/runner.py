@@ -1,0 +1,172 @@
+"""Carries plans out, and takes up what a process that died has left.
+
+The journal records intent before effect. One rule decides everything afterwards: if the commit was
+recorded, or a look at the world shows that it happened, the finish steps run until they have succeeded;
+otherwise every step that was begun is undone, last first. A cancelled or failed operation follows the same
+rule as a crashed one. Steps themselves are in `engine.steps`.
+
+What is not here: any decision about snapshots (`plan`), any knowledge of QEMU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from virtsnap.engine.locks import holder
+from virtsnap.engine.steps import do_step, probe_step, undo_step
+from virtsnap.engine.steps.store_write import apply
+from virtsnap.engine.world import World
+from virtsnap.formats import plan_json
+from virtsnap.model.errors import ErrorCode, Failed, Outcome, VirtsnapError
+from virtsnap.model.facts import DomainFacts
+from virtsnap.model.steps import Declare, MergeImages, Plan, Step, StoreWrite
+
+T = TypeVar("T")
+
+Trace = Callable[[str], None]
+"""Called at every point where a crash could fall; the crash sweep of the tests dies in it."""
+
+
+def no_trace(point: str) -> None:
+    """Nothing falls here."""
+
+
+class Runner:
+    """Runs one plan at a time on one domain, whose lock the caller holds."""
+
+    def __init__(self, world: World, trace: Trace = no_trace) -> None:
+        self._world = world
+        self._trace = trace
+
+    async def run(self, plan: Plan, facts: DomainFacts | None = None) -> None:
+        """Do all of it or nothing.
+
+        Raises the error of the step that failed, after everything was undone; or Failed with outcome
+        NEEDS_RECOVERY when it happened after the commit: the next operation on the domain finishes it.
+        """
+        world = self._world
+        with world.store.transaction() as tx:
+            tx.open_journal(
+                world.uuid,
+                plan.operation,
+                plan_json.dumps(plan),
+                plan_json.dumps(facts) if facts is not None else "",
+                holder(),
+            )
+        begun: list[int] = []
+        try:
+            for index, step in enumerate(plan.prepare):
+                self._begin(index, begun)
+                await do_step(world, step)
+                self._trace(f"after prepare {index}")
+            self._begin(len(plan.prepare), begun)
+            await uninterrupted(self._commit(plan.commit))
+        except (Exception, asyncio.CancelledError):  # whatever it was, it is undone and passed on
+            if not await uninterrupted(self._settle(plan, begun)):
+                raise
+            # It came too late: the commit had happened, so the operation is carried to its end.
+        await self._finish_all(plan)
+
+    async def recover(self) -> Plan | None:
+        """Bring an operation that was left open to its old or its new state.
+
+        Returns its plan, or None when nothing was open. Raises Failed when it cannot be finished now.
+        """
+        entry = self._world.store.journal(self._world.uuid)
+        if entry is None:
+            return None
+        plan = plan_json.loads(entry.plan_json, Plan)
+        begun = sorted(entry.to_undo())
+        if entry.committed or await uninterrupted(self._settle(plan, begun)):
+            await self._finish_all(plan)
+        return plan
+
+    def _begin(self, index: int, begun: list[int]) -> None:
+        with self._world.store.transaction() as tx:
+            tx.record(self._world.uuid, index, "begin")
+        begun.append(index)
+        self._trace(f"begun {index}")
+
+    async def _commit(self, step: Step) -> None:
+        world = self._world
+        if isinstance(step, StoreWrite):
+            with world.store.transaction() as tx:
+                apply(world, tx, step)
+                tx.mark_committed(world.uuid)
+            self._trace("after commit")
+            return
+        if not isinstance(step, Declare):
+            await do_step(world, step)
+            self._trace("after commit, not recorded")
+        self._mark()
+
+    def _mark(self) -> None:
+        with self._world.store.transaction() as tx:
+            tx.mark_committed(self._world.uuid)
+        self._trace("after commit")
+
+    async def _settle(self, plan: Plan, begun: list[int]) -> bool:
+        """Whether the operation is to be finished; if not, it has been undone."""
+        entry = self._world.store.journal(self._world.uuid)
+        if entry is None or entry.committed:
+            return entry is not None
+        if len(plan.prepare) in begun and await self._happened(plan):
+            self._mark()
+            return True
+        for index in reversed(begun):
+            if index < len(plan.prepare):
+                await undo_step(self._world, plan.prepare[index])
+                self._trace(f"undone {index}")
+        with self._world.store.transaction() as tx:
+            tx.close_journal(self._world.uuid, "undone")
+        return False
+
+    async def _happened(self, plan: Plan) -> bool:
+        if isinstance(plan.commit, StoreWrite | Declare):
+            return False  # their effect and the record of it are one transaction
+        seen = await probe_step(self._world, plan.commit)
+        return plan.forward_if_gone if seen is None else seen
+
+    async def _finish_all(self, plan: Plan) -> None:
+        """The finish steps. Only a merge may be interrupted: it is long, and can be taken up again."""
+        for index, step in enumerate(plan.finish):
+            try:
+                if isinstance(step, MergeImages):
+                    await do_step(self._world, step)
+                else:
+                    await uninterrupted(do_step(self._world, step))
+            except asyncio.CancelledError as error:
+                raise Failed(
+                    f"the {plan.operation} of '{plan.subject}' was interrupted after it was decided; "
+                    "the next command on the domain completes it",
+                    step=type(step).__name__,
+                    outcome=Outcome.NEEDS_RECOVERY,
+                    code=ErrorCode.OPERATION_ABORTED,
+                ) from error
+            except VirtsnapError as error:
+                raise Failed(
+                    f"{error.detail}; the {plan.operation} of '{plan.subject}' is decided and will be "
+                    "completed by the next command on the domain, once the cause is gone",
+                    step=type(step).__name__,
+                    outcome=Outcome.NEEDS_RECOVERY,
+                    code=error.code,
+                ) from error
+            self._trace(f"finished {index}")
+        with self._world.store.transaction() as tx:
+            tx.close_journal(self._world.uuid, "done")
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Await to the end even when cancelled meanwhile: what must not stop half way also ends in time.
+
+    The cancellation is dropped. After a commit nothing is left to cancel, and an undo is already the answer
+    to one.
+    """
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return task.result()

@@ -1,0 +1,63 @@
+"""For each kind of step: do, undo and probe, side by side.
+
+The contract of every kind:
+- `do` may be called again after a crash in the middle of it and then completes what is missing;
+- `do` leaves nothing of its own behind when it fails;
+- `undo` may be called whether `do` was never reached, half done or done, and twice; a QEMU that is gone has
+  nothing to undo;
+- `probe` tells from the world alone whether a commit happened: True, False, or None when nothing can tell.
+
+One class per kind, grouped in files by what they touch: image files, a running QEMU, its process, merges,
+the store. A new kind is a record in `model.steps`, a class here and a line in the table below.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from virtsnap.engine.steps import guest, layers, merge, process, store_write
+from virtsnap.engine.world import World
+from virtsnap.model import steps as s
+
+
+class Handler(Protocol):
+    """Do, undo and probe of one kind of step."""
+
+    async def do(self, world: World, step: Any, /) -> None: ...
+    async def undo(self, world: World, step: Any, /) -> None: ...
+    async def probe(self, world: World, step: Any, /) -> bool | None: ...
+
+
+_HANDLERS: dict[type[Any], Handler] = {
+    s.CreateOverlay: layers.CreateOverlay(),
+    s.AttachOverlay: layers.AttachOverlay(),
+    s.SwitchLayers: layers.SwitchLayers(),
+    s.RemoveFile: layers.RemoveFile(),
+    s.PauseGuest: guest.PauseGuest(),
+    s.ResumeGuest: guest.ResumeGuest(),
+    s.SettleGuest: guest.SettleGuest(),
+    s.SaveMemory: guest.SaveMemory(),
+    s.SealMemory: guest.SealMemory(),
+    s.LoadMemory: guest.LoadMemory(),
+    s.StartQemu: process.StartQemu(),
+    s.KillQemu: process.KillQemu(),
+    s.MergeImages: merge.MergeImages(),
+    s.RelinkBacking: merge.RelinkBacking(),
+    s.StoreWrite: store_write.StoreWrite(),
+    s.Declare: store_write.Declare(),
+}
+
+
+async def do_step(world: World, step: s.Step) -> None:
+    """Carry the step out. Raises VirtsnapError, having left nothing of its own."""
+    await _HANDLERS[type(step)].do(world, step)
+
+
+async def undo_step(world: World, step: s.Step) -> None:
+    """Take the step back."""
+    await _HANDLERS[type(step)].undo(world, step)
+
+
+async def probe_step(world: World, step: s.Step) -> bool | None:
+    """Whether the step happened, by the world alone."""
+    return await _HANDLERS[type(step)].probe(world, step)

@@ -1,0 +1,114 @@
+"""Steps on the guest that runs: pausing, resuming, and its memory."""
+
+from __future__ import annotations
+
+from virtsnap.engine.steps.base import Irreversible, Undoable
+from virtsnap.engine.steps.layers import remove
+from virtsnap.engine.world import World
+from virtsnap.model import steps as s
+from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.qemu import memory
+from virtsnap.qemu.monitor import Monitor, MonitorLost
+
+
+async def running_monitor(world: World, run_dir: str | None = None) -> Monitor:
+    """The monitor, or Failed when QEMU is gone: for steps that cannot do without."""
+    monitor = await world.monitor(run_dir)
+    if monitor is None:
+        raise Failed("domain is not running", code=ErrorCode.OPERATION_INVALID)
+    return monitor
+
+
+async def resume(world: World) -> None:
+    """Let the guest run, if there still is one."""
+    monitor = await world.monitor()
+    if monitor is None:
+        return
+    try:
+        await monitor.execute("cont")
+    except MonitorLost:
+        return  # a guest that died has nothing to resume; the next look at it says so
+
+
+class PauseGuest(Undoable):
+    """The virtual CPUs stand still."""
+
+    async def do(self, world: World, step: s.PauseGuest, /) -> None:
+        """Stop them; QEMU drains and flushes the disks."""
+        await (await running_monitor(world)).execute("stop")
+
+    async def undo(self, world: World, step: s.PauseGuest, /) -> None:
+        """A plan pauses only a guest that ran: let it run again."""
+        await resume(world)
+
+
+class ResumeGuest(Irreversible):
+    """The virtual CPUs run."""
+
+    async def do(self, world: World, step: s.ResumeGuest, /) -> None:
+        """Let them run; QEMU takes the disks back from a finished migration by itself."""
+        await resume(world)
+
+
+class SettleGuest(Irreversible):
+    """The disks of a guest that stays paused are usable again."""
+
+    async def do(self, world: World, step: s.SettleGuest, /) -> None:
+        """Reopen what writing the memory left inactive."""
+        monitor = await world.monitor()
+        if monitor is not None:
+            await memory.reactivate(monitor)
+
+
+class SaveMemory(Undoable):
+    """Memory and device state in a file."""
+
+    async def do(self, world: World, step: s.SaveMemory, /) -> None:
+        """Write it. The file is not yet durable nor marked whole: that is SealMemory's."""
+        await memory.save(
+            await running_monitor(world),
+            path=step.path,
+            xml=step.domain_xml,
+            cookie=step.cookie_xml,
+            was_running=step.was_running,
+            way=step.way,
+            live=step.live,
+            progress=lambda done, total: world.report("Snapshot", done, total),
+        )
+
+    async def undo(self, world: World, step: s.SaveMemory, /) -> None:
+        """Stop writing, delete the file, and give a guest that a live save has stopped its CPUs back."""
+        monitor = await world.monitor()
+        if monitor is not None:
+            await memory.cancel(monitor)
+            if step.live:
+                await resume(world)
+            elif not step.was_running:
+                await memory.reactivate(monitor)
+        remove(step.path)
+
+
+class SealMemory(Irreversible):
+    """The memory image is durable and says so."""
+
+    async def do(self, world: World, step: s.SealMemory, /) -> None:
+        """Sync, then write the magic of a whole image."""
+        await memory.seal(step.path)
+
+
+class LoadMemory(Undoable):
+    """A memory image in a QEMU that waits for one."""
+
+    async def do(self, world: World, step: s.LoadMemory, /) -> None:
+        """Read it in; the guest stays paused."""
+        monitor = await running_monitor(world, step.run_dir)
+        status = (await monitor.execute("query-status"))["status"]
+        if status == "inmigrate":
+            await memory.load(
+                monitor,
+                path=step.path,
+                progress=lambda done, total: world.report("Snapshot revert", done, total),
+            )
+
+    async def undo(self, world: World, step: s.LoadMemory, /) -> None:
+        """Nothing: the QEMU that it was read into is ended by StartQemu's undo."""

@@ -1,0 +1,121 @@
+"""Steps on image files and on the layers of a running QEMU's disks."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from virtsnap.engine.steps.base import Irreversible, Undoable
+from virtsnap.engine.world import World
+from virtsnap.model import steps as s
+from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.qemu import blocks, images
+from virtsnap.store.files import fsync_path
+
+
+class CreateOverlay(Undoable):
+    """An empty image on top of another."""
+
+    async def do(self, world: World, step: s.CreateOverlay, /) -> None:
+        """Make the file; one that exists already is only taken over when the plan knew of it."""
+        await images.create_overlay(
+            step.path,
+            format=step.format,
+            backing_path=step.backing,
+            backing_format=step.backing_format,
+            size=step.size,
+            cluster_size=step.cluster_size,
+            extended_l2=step.extended_l2 or None,
+            existing=step.existed,
+        )
+
+    async def undo(self, world: World, step: s.CreateOverlay, /) -> None:
+        """Delete the file, or empty again the one that was there before."""
+        if step.existed:
+            if stat.S_ISREG(os.stat(step.path).st_mode):
+                os.truncate(step.path, 0)
+            return
+        remove(step.path)
+
+
+class AttachOverlay(Undoable):
+    """An overlay opened in QEMU, beside the disks."""
+
+    async def do(self, world: World, step: s.AttachOverlay, /) -> None:
+        """Add its two nodes."""
+        monitor = await world.monitor()
+        if monitor is None:
+            raise Failed("domain is not running", code=ErrorCode.OPERATION_INVALID)
+        await blocks.add_overlay(
+            monitor,
+            path=step.path,
+            format=step.format,
+            node_format=format_node(step.node),
+            node_storage=storage_node(step.node),
+            type=step.type,
+        )
+
+    async def undo(self, world: World, step: s.AttachOverlay, /) -> None:
+        """Remove the nodes that are there."""
+        monitor = await world.monitor()
+        if monitor is not None:
+            await blocks.del_nodes(monitor, [format_node(step.node), storage_node(step.node)])
+
+
+class SwitchLayers:
+    """All disks onto their overlays at once: the commit of a snapshot of a running domain."""
+
+    async def do(self, world: World, step: s.SwitchLayers, /) -> None:
+        """One transaction of QEMU's."""
+        monitor = await world.monitor()
+        if monitor is None:
+            raise Failed("domain is not running", code=ErrorCode.OPERATION_INVALID)
+        tops = await blocks.top_nodes(monitor)
+        pairs = []
+        for target, path, node in step.disks:
+            if target not in tops:
+                raise Failed(f"disk '{target}' is not in the running domain", code=ErrorCode.INTERNAL_ERROR)
+            if tops[target].path != path:
+                pairs.append((tops[target].node_name, format_node(node)))
+        if pairs:
+            await blocks.switch(monitor, pairs)
+
+    async def undo(self, world: World, step: s.SwitchLayers, /) -> None:
+        """A commit is never undone."""
+
+    async def probe(self, world: World, step: s.SwitchLayers, /) -> bool | None:
+        """Whether the disks write to their overlays."""
+        monitor = await world.monitor()
+        if monitor is None:
+            return None
+        tops = await blocks.top_nodes(monitor)
+        return all(target in tops and tops[target].path == path for target, path, _ in step.disks)
+
+
+class RemoveFile(Irreversible):
+    """A file that nothing names."""
+
+    async def do(self, world: World, step: s.RemoveFile, /) -> None:
+        """Delete it; quiet when it is gone."""
+        remove(step.path)
+
+
+def format_node(number: int) -> str:
+    """libvirt's name of the node that reads an image's format."""
+    return f"libvirt-{number}-format"
+
+
+def storage_node(number: int) -> str:
+    """libvirt's name of the node that reads an image's file."""
+    return f"libvirt-{number}-storage"
+
+
+def remove(path: str) -> None:
+    """Delete a file and make that durable; quiet when it is gone. Raises Failed."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Failed(f"cannot remove '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR) from error
+    fsync_path(os.path.dirname(path))

@@ -1,0 +1,104 @@
+"""One frozen picture of the world, taken under a domain's lock; all that a plan may know.
+
+`qemu.facts` is the only code that takes it. It is journaled beside the plan, so that a bug report
+replays as a unit test. Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from virtsnap.model.domain import DomainRecord
+from virtsnap.model.snapshot import SnapshotTree
+
+
+class ImageRole(Enum):
+    """Why an image file counts as part of a domain's snapshot tree."""
+
+    OVERLAY = "overlay"
+    """Made by a snapshot or a revert: may be merged away and deleted."""
+    ORIGIN = "origin"
+    """The user's own image below the first overlay: takes merges, is never deleted."""
+    MEMORY = "memory"
+    """A memory image."""
+
+
+class MemoryWay(Enum):
+    """How the memory is written. `qemu.memory` says what each needs of QEMU."""
+
+    STREAM = "stream"
+    """QEMU's migration stream, whole: every supported QEMU."""
+    SPARSE = "sparse"
+    """mapped-ram, pages at fixed offsets: QEMU >= 9.0. No larger than the memory in use."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """One image file as its header tells, given the format that the definition says it has."""
+
+    path: str
+    format: str
+    virtual_size: int = 0
+    actual_size: int = 0
+    backing: str | None = None
+    backing_format: str | None = None
+    cluster_size: int | None = None
+    extended_l2: bool = False
+    block_device: bool = False
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What stat says of a path that a plan would like to use."""
+
+    exists: bool
+    regular: bool = False
+    block_device: bool = False
+    size: int = 0
+    error: str | None = None
+    """strerror when stat failed for another reason than a missing file."""
+
+
+@dataclass(frozen=True)
+class DomainFacts:
+    """Everything known of a domain at one instant."""
+
+    record: DomainRecord
+    tree: SnapshotTree
+    now: int
+    """Seconds since the epoch."""
+    images: Mapping[str, ImageFacts] = field(default_factory=dict)
+    """Every image of the domain's chains and of its snapshots' chains, by path."""
+    owned: Mapping[str, ImageRole] = field(default_factory=dict)
+    """The files that belong to this domain's snapshots."""
+    named_elsewhere: frozenset[str] = frozenset()
+    """Image files that other domains name, or stand on."""
+    files: Mapping[str, FileFacts] = field(default_factory=dict)
+    """Facts of the paths that the request would make or read."""
+    free: Mapping[str, int] = field(default_factory=dict)
+    """Free bytes of the file system, by folder."""
+    memory_way: MemoryWay = MemoryWay.STREAM
+    memory_in_use: int = 0
+    """Resident memory of the QEMU process: about the size a memory image will have."""
+    jobs: tuple[str, ...] = ()
+    """Block jobs that run now, as 'target: type'."""
+    next_node: int = 1
+    """The first N for which no node libvirt-N-* exists."""
+    next_id: int = 0
+    """The domain id that a start in this plan will use."""
+    root: str = ""
+    """Folder of the connection's own files."""
+
+    def chain(self, path: str) -> tuple[ImageFacts, ...]:
+        """The images from `path` down to the one that stands on nothing."""
+        found: list[ImageFacts] = []
+        seen: set[str] = set()
+        at: str | None = path
+        while at is not None and at in self.images and at not in seen:
+            seen.add(at)
+            found.append(self.images[at])
+            at = self.images[at].backing
+        return tuple(found)

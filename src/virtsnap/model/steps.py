@@ -1,0 +1,211 @@
+"""The vocabulary of plans: every kind of step there is, as small frozen records.
+
+A step says what, never how: doing, undoing and probing stand together in `engine.steps`. Steps name images
+by path, not by QEMU's node names, since a step may have to be finished after QEMU was started anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from virtsnap.model.domain import DomainRecord, Reason
+from virtsnap.model.facts import ImageRole, MemoryWay
+from virtsnap.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class CreateOverlay:
+    """Make an empty image on top of another one."""
+
+    path: str
+    format: str
+    size: int
+    backing: str
+    backing_format: str
+    cluster_size: int | None = None
+    extended_l2: bool = False
+    existed: bool = False
+    """The path was there before: an empty file or a block device, which undoing must leave."""
+
+
+@dataclass(frozen=True)
+class AttachOverlay:
+    """Open an overlay in the running QEMU, not yet part of any disk."""
+
+    target: str
+    path: str
+    format: str
+    type: str
+    node: int
+    """N of libvirt-N-format and libvirt-N-storage."""
+
+
+@dataclass(frozen=True)
+class PauseGuest:
+    """Stop the virtual CPUs."""
+
+
+@dataclass(frozen=True)
+class SaveMemory:
+    """Write memory and device state to a file. With `live` the guest runs on until QEMU converges."""
+
+    path: str
+    way: MemoryWay
+    live: bool
+    was_running: bool
+    domain_xml: str
+    cookie_xml: str | None = None
+
+
+@dataclass(frozen=True)
+class SwitchLayers:
+    """Put the attached overlays on top of their disks: one transaction over all of them."""
+
+    disks: tuple[tuple[str, str, int], ...]
+    """(target, overlay path, node number)."""
+
+
+@dataclass(frozen=True)
+class ResumeGuest:
+    """Let the virtual CPUs run."""
+
+
+@dataclass(frozen=True)
+class SettleGuest:
+    """Reopen the disks that writing the memory left inactive, for a guest that stays paused."""
+
+
+@dataclass(frozen=True)
+class SealMemory:
+    """Make the memory image durable, then give it the magic that says it is whole."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class StartQemu:
+    """Start a QEMU for the domain, paused. `incoming`: waits for a memory image."""
+
+    id: int
+    run_dir: str
+    domain_xml: str
+    incoming: bool
+
+
+@dataclass(frozen=True)
+class LoadMemory:
+    """Read a memory image into the QEMU of `run_dir`; it stays paused."""
+
+    run_dir: str
+    path: str
+
+
+@dataclass(frozen=True)
+class KillQemu:
+    """End the QEMU of a run folder and remove the folder."""
+
+    run_dir: str
+
+
+@dataclass(frozen=True)
+class RemoveFile:
+    """Delete a file that nothing names any more."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class MergeImages:
+    """Make one image of a run of them.
+
+    `down`: the content of everything above `base` moves into `base`; `top` and what is between go.
+    Otherwise up: `top` takes in all down to `below`, the image under the run, or to the bottom.
+    """
+
+    target: str
+    top: str
+    top_format: str
+    base: str
+    base_format: str
+    down: bool
+    below: str | None
+    below_format: str | None
+    job: str
+    """Name of the block job, the same after a crash so that it is found again."""
+    bytes: int
+    """What is copied at most."""
+
+
+@dataclass(frozen=True)
+class RelinkBacking:
+    """Point an image that is not open at the new name of the same content below it."""
+
+    path: str
+    format: str
+    backing: str
+    backing_format: str
+
+
+@dataclass(frozen=True)
+class StoreWrite:
+    """One transaction of the store: all of it or nothing."""
+
+    record: DomainRecord | None = None
+    put_snapshots: tuple[Snapshot, ...] = ()
+    delete_snapshots: tuple[str, ...] = ()
+    set_current: bool = False
+    current: str | None = None
+    put_images: tuple[tuple[str, ImageRole], ...] = ()
+    delete_images: tuple[str, ...] = ()
+    started: str | None = None
+    """Run folder of a QEMU started in this plan: its process becomes the record's instance."""
+
+
+@dataclass(frozen=True)
+class Declare:
+    """No effect of its own: the journal's commit record is the commit."""
+
+
+Step = (
+    CreateOverlay
+    | AttachOverlay
+    | PauseGuest
+    | SaveMemory
+    | SwitchLayers
+    | ResumeGuest
+    | SettleGuest
+    | SealMemory
+    | StartQemu
+    | LoadMemory
+    | KillQemu
+    | RemoveFile
+    | MergeImages
+    | RelinkBacking
+    | StoreWrite
+    | Declare
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An operation, decided. `prepare` can be undone, `commit` is one atomic act, `finish` is repeatable."""
+
+    operation: str
+    """create, revert or delete."""
+    subject: str
+    """The snapshot's name."""
+    prepare: tuple[Step, ...] = ()
+    commit: Step = field(default_factory=Declare)
+    finish: tuple[Step, ...] = ()
+    forward_if_gone: bool = False
+    """QEMU died while the commit was under way and nothing can say whether it happened: go forward. Right
+    where the guest was running, and may have written to the new layer; otherwise go back."""
+    pause: str = "none"
+    """The guest's pause to expect, in words."""
+    result_reason: Reason | None = None
+    """The domain's state afterwards, where the operation changes it."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All, in order."""
+        return (*self.prepare, self.commit, *self.finish)

@@ -1,0 +1,127 @@
+"""Bring a snapshot's disk list into line with the domain's disks, as virDomainSnapshotAlignDisks does.
+
+Afterwards there is one entry for every disk of the domain, in the domain's order, each with a location
+and, if external, a path. Source of rules and texts: libvirt 11.3, snapshot_conf.c's behaviour.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import replace
+
+from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
+from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
+
+IsRegular = Callable[[str], bool]
+
+
+def align(
+    snapshot: Snapshot,
+    definition: DomainDefinition,
+    default: Location,
+    is_regular: IsRegular,
+    *,
+    require_match: bool,
+) -> tuple[SnapshotDisk, ...]:
+    """The full list of disk entries.
+
+    `is_regular` tells whether a path is an existing regular file: only then is an overlay's name derived
+    from it. `require_match`: refuse an explicit location that is not `default` (libvirt's rule for
+    internal snapshots).
+    Raises ConfigUnsupported.
+    """
+    domain_disks = definition.disks
+    if len(snapshot.disks) > len(domain_disks):
+        raise ConfigUnsupported("too many disk snapshot requests for domain")
+    listed: dict[str, SnapshotDisk] = {}
+    for entry in snapshot.disks:
+        disk = _find(domain_disks, entry.name)
+        if disk.target in listed:
+            raise ConfigUnsupported(f"disk '{disk.target}' specified twice")
+        listed[disk.target] = _located(entry, disk, default, require_match)
+    aligned = [listed.get(disk.target) or _unlisted(disk, default) for disk in domain_disks]
+    return _named(aligned, domain_disks, snapshot.name, is_regular)
+
+
+def _find(disks: tuple[DomainDisk, ...], name: str) -> DomainDisk:
+    """libvirt: a name with a leading slash is a source path, which must be unambiguous."""
+    if name.startswith("/"):
+        found = [disk for disk in disks if disk.source == name]
+    else:
+        found = [disk for disk in disks if disk.target == name]
+    if len(found) != 1:
+        raise ConfigUnsupported(f"no disk named '{name}'")
+    return found[0]
+
+
+def _attribute(disk: DomainDisk) -> Location:
+    return Location(disk.snapshot) if disk.snapshot else Location.UNSET
+
+
+def _located(entry: SnapshotDisk, disk: DomainDisk, default: Location, require_match: bool) -> SnapshotDisk:
+    own = _attribute(disk)
+    location = entry.location
+    if location is Location.UNSET:
+        usable = own is not Location.UNSET and (not require_match or own is Location.NO)
+        location = own if usable else default
+    elif require_match and location is not default and not (location is Location.NO and own is Location.NO):
+        raise ConfigUnsupported(f"disk '{entry.name}' must use snapshot mode '{default.value}'")
+    if entry.path is not None and location is not Location.EXTERNAL:
+        raise ConfigUnsupported(
+            f"file '{entry.path}' for disk '{disk.target}' requires use of external snapshot mode"
+        )
+    return replace(entry, name=disk.target, location=location)
+
+
+def _unlisted(disk: DomainDisk, default: Location) -> SnapshotDisk:
+    own = _attribute(disk)
+    if disk.source is None:
+        location = Location.NO
+    elif own is not Location.UNSET:
+        location = own
+    else:
+        location = default
+    return SnapshotDisk(name=disk.target, location=location)
+
+
+def _named(
+    entries: list[SnapshotDisk], disks: tuple[DomainDisk, ...], snapshot: str, is_regular: IsRegular
+) -> tuple[SnapshotDisk, ...]:
+    taken: dict[str, str] = {e.path: e.name for e in entries if e.path is not None}
+    named: list[SnapshotDisk] = []
+    for entry, disk in zip(entries, disks, strict=True):
+        if entry.location is not Location.EXTERNAL or entry.path is not None or entry.source_xml is not None:
+            named.append(entry)
+            continue
+        path = _generated(entry, disk, snapshot, is_regular)
+        if path in taken:
+            raise ConfigUnsupported(
+                f"cannot generate external snapshot name for disk '{entry.name}': "
+                f"collision with disk '{taken[path]}'"
+            )
+        taken[path] = entry.name
+        named.append(replace(entry, path=path))
+    return tuple(named)
+
+
+def _generated(entry: SnapshotDisk, disk: DomainDisk, snapshot: str, is_regular: IsRegular) -> str:
+    what = f"cannot generate external snapshot name for disk '{entry.name}'"
+    if entry.type != "file":
+        raise ConfigUnsupported(f"{what} on a '{entry.type}' device")
+    if disk.source is None:
+        raise ConfigUnsupported(f"{what} without source")
+    if not is_regular(disk.source):
+        raise ConfigUnsupported(
+            f"source for disk '{entry.name}' is not a regular file; "
+            "refusing to generate external snapshot name"
+        )
+    return overlay_path(disk.source, snapshot)
+
+
+def overlay_path(source: str, suffix: str) -> str:
+    """libvirt's rule: the last `.suffix` of the file's name gives way to the new one."""
+    folder, name = posixpath.split(source)
+    stem, dot, _ = name.rpartition(".")
+    return posixpath.join(folder, f"{stem if dot else name}.{suffix}")

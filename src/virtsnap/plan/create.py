@@ -1,0 +1,459 @@
+"""Decide how a snapshot is taken: external ones of running, paused and shut off domains.
+
+Two questions, both answered from values alone. `prepare_request` completes what the caller gave (name,
+state, locations, file names) and `plan_create` turns it into steps. The order of the checks and their
+words are libvirt's (qemuSnapshotCreate and below, 11.3), so that a refusal reads the same.
+Not here: redefinition of metadata (`plan.redefine`).
+
+Invariants that the order of the steps keeps:
+- no file is on a disk's path before it is durable and attached (CreateOverlay, AttachOverlay first);
+- memory and disks are of one instant (the guest stands still from PauseGuest, or from the end of a live
+  SaveMemory, until after SwitchLayers);
+- the store names a layer only after QEMU writes to it, and QEMU resumes before anything is synced.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import replace
+
+from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
+from virtsnap.model.domain import DomainRecord, DomainState, Reason
+from virtsnap.model.errors import (
+    BlockCopyActive,
+    ConfigUnsupported,
+    InternalRefused,
+    OperationFailed,
+    OperationInvalid,
+    OperationUnsupported,
+    SystemRefused,
+    XmlDetail,
+)
+from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
+from virtsnap.model.flags import SnapshotCreate as Flag
+from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
+from virtsnap.model.steps import (
+    AttachOverlay,
+    CreateOverlay,
+    Declare,
+    KillQemu,
+    PauseGuest,
+    Plan,
+    ResumeGuest,
+    SaveMemory,
+    SealMemory,
+    SettleGuest,
+    Step,
+    StoreWrite,
+    SwitchLayers,
+)
+from virtsnap.plan.align import IsRegular, align
+from virtsnap.plan.describe import mib
+from virtsnap.plan.requests import CreateRequest, exclusive, known_flags, required
+
+MAX_CHAIN = 200
+"""libvirt's limit of layers on one disk."""
+
+_STATE = {
+    DomainState.RUNNING: SnapshotState.RUNNING,
+    DomainState.PAUSED: SnapshotState.PAUSED,
+    DomainState.SHUTDOWN: SnapshotState.SHUTDOWN,
+    DomainState.SHUTOFF: SnapshotState.SHUTOFF,
+    DomainState.CRASHED: SnapshotState.CRASHED,
+}
+
+
+def check_flags(flags: int) -> Flag:
+    """The flag rules, in libvirt's order. Raises BareInvalidArg."""
+    pre = "VIR_DOMAIN_SNAPSHOT_CREATE_"
+    required(flags, Flag.CURRENT, pre + "CURRENT", Flag.REDEFINE, pre + "REDEFINE")
+    exclusive(flags, Flag.REDEFINE, pre + "REDEFINE", Flag.NO_METADATA, pre + "NO_METADATA")
+    exclusive(flags, Flag.REDEFINE, pre + "REDEFINE", Flag.HALT, pre + "HALT")
+    known_flags(flags, Flag, "qemuSnapshotCreateXML")
+    required(flags, Flag.QUIESCE, pre + "QUIESCE", Flag.DISK_ONLY, pre + "DISK_ONLY")
+    exclusive(flags, Flag.LIVE, pre + "LIVE", Flag.REDEFINE, pre + "REDEFINE")
+    return Flag(flags)
+
+
+def prepare_request(
+    parsed: Snapshot,
+    flags: Flag,
+    record: DomainRecord,
+    now: int,
+    taken: frozenset[str],
+    is_regular: IsRegular,
+) -> CreateRequest:
+    """Fill in what the caller left open, and refuse what cannot be. Nothing was touched.
+
+    `taken`: names of the domain's snapshots. `is_regular`: see `plan.align`.
+    """
+    if flags & Flag.HALT and not record.persistent:
+        raise OperationInvalid("cannot halt after transient domain snapshot")
+    snapshot = replace(parsed, name=parsed.name or _default_name(now, taken), creation_time=now)
+    if not flags & Flag.NO_METADATA:
+        _check_name(snapshot.name)
+    if flags & Flag.LIVE and (not record.active or snapshot.memory is not Location.EXTERNAL):
+        raise OperationUnsupported("live snapshot creation is supported only during full system snapshots")
+    snapshot = _located(snapshot, flags, record)
+    if flags & Flag.QUIESCE and record.active:
+        raise OperationUnsupported("quiesce needs a guest agent, which this version does not drive yet")
+    definition = DomainDefinition.parse(record.live_xml or record.config_xml)
+    default = _default_location(snapshot, flags, record, parsed)
+    disks = align(snapshot, definition, default, is_regular, require_match=default is Location.INTERNAL)
+    return CreateRequest(replace(snapshot, disks=disks), flags)
+
+
+def _default_name(now: int, taken: frozenset[str]) -> str:
+    """Seconds, as libvirt; a second one within the same second gets a number instead of an error."""
+    name, n = str(now), 1
+    while name in taken:
+        n += 1
+        name = f"{now}-{n}"
+    return name
+
+
+def _check_name(name: str) -> None:
+    if "/" in name:
+        raise XmlDetail(f"invalid snapshot name '{name}': name can't contain '/'")
+    if name.startswith("."):
+        raise XmlDetail(f"invalid snapshot name '{name}': name can't start with '.'")
+
+
+def _located(snapshot: Snapshot, flags: Flag, record: DomainRecord) -> Snapshot:
+    """State and memory location, by the first rule that fits (reference: qemuSnapshotCreate)."""
+    if record.state is DomainState.PMSUSPENDED:
+        raise OperationUnsupported("qemu doesn't support taking snapshots of PMSUSPENDED guests")
+    if record.state not in _STATE:
+        raise InternalRefused(f"Invalid domain state {record.state.name.lower()}")
+    state = _STATE[record.state]
+    if flags & Flag.DISK_ONLY:
+        return replace(
+            snapshot,
+            state=SnapshotState.DISK_SNAPSHOT if record.active else SnapshotState.SHUTOFF,
+            memory=Location.NO,
+        )
+    if not record.active:
+        return replace(snapshot, state=SnapshotState.SHUTOFF, memory=Location.NO)
+    if snapshot.memory is Location.NO:
+        raise OperationUnsupported("internal snapshot of a running VM must include the memory state")
+    memory = Location.INTERNAL if snapshot.memory is Location.UNSET else snapshot.memory
+    return replace(snapshot, state=state, memory=memory)
+
+
+def _default_location(snapshot: Snapshot, flags: Flag, record: DomainRecord, parsed: Snapshot) -> Location:
+    if flags & Flag.DISK_ONLY or snapshot.memory is Location.EXTERNAL:
+        return Location.EXTERNAL
+    if not record.active and any(disk.location is Location.EXTERNAL for disk in parsed.disks):
+        return Location.EXTERNAL
+    return Location.INTERNAL
+
+
+def paths_of(request: CreateRequest) -> tuple[str, ...]:
+    """The paths that `plan_create` needs the facts of: what would be made."""
+    paths = [disk.path for disk in request.snapshot.disks if disk.path is not None]
+    if request.snapshot.memory_file is not None:
+        paths.append(request.snapshot.memory_file)
+    return tuple(paths)
+
+
+def plan_create(facts: DomainFacts, request: CreateRequest) -> Plan:
+    """The steps that take the snapshot, or a refusal.
+
+    Raises Refused and its kinds, with libvirt's texts; see the tables in docs/behaviour.md.
+    """
+    snapshot, flags, record = request.snapshot, request.flags, facts.record
+    definition = DomainDefinition.parse(record.live_xml or record.config_xml)
+    chosen = list(_external(snapshot, definition))
+    _check_disks(facts, request, chosen)
+    _check_memory_file(facts, snapshot)
+    if snapshot.name in facts.tree and not flags & Flag.NO_METADATA:
+        raise OperationFailed(f"domain moment {snapshot.name} already exists")
+
+    disks = [_overlay(facts, disk, entry) for disk, entry in chosen]
+    finished = replace(
+        snapshot,
+        parent=facts.tree.current,
+        disks=tuple(_with_format(entry) for entry in snapshot.disks),
+        domain_xml=definition.to_inactive_xml(),
+        inactive_domain_xml=record.config_xml if record.active and record.persistent else None,
+    )
+    if record.active:
+        return _plan_active(facts, request, finished, disks)
+    return _plan_inactive(facts, request, finished, disks)
+
+
+def _external(snapshot: Snapshot, definition: DomainDefinition) -> Iterator[tuple[DomainDisk, SnapshotDisk]]:
+    """The disks that get an overlay, with their entries."""
+    for disk, entry in zip(definition.disks, snapshot.disks, strict=True):
+        if entry.location is Location.EXTERNAL:
+            yield disk, _with_format(entry)
+
+
+def _with_format(entry: SnapshotDisk) -> SnapshotDisk:
+    if entry.location is Location.EXTERNAL and entry.format is None:
+        return replace(entry, format="qcow2")
+    return entry
+
+
+def _check_disks(
+    facts: DomainFacts, request: CreateRequest, chosen: list[tuple[DomainDisk, SnapshotDisk]]
+) -> None:
+    snapshot, active = request.snapshot, facts.record.active
+    for job in facts.jobs:
+        target = job.split(":", 1)[0]
+        if any(disk.name == target and disk.location is not Location.NO for disk in snapshot.disks):
+            if job.endswith(("mirror", "copy")):
+                raise BlockCopyActive(f"disk '{target}' already in active block job")
+            raise OperationUnsupported(f"disk '{target}' already in active block job")
+    for entry in snapshot.disks:
+        if entry.location is Location.INTERNAL and request.flags & Flag.DISK_ONLY and active:
+            raise ConfigUnsupported(
+                f"active qemu domains require external disk snapshots; disk {entry.name} requested internal"
+            )
+    for disk, entry in chosen:
+        _check_external(facts, request.flags, disk, entry)
+    locations = {entry.location for entry in snapshot.disks} - {Location.NO}
+    if Location.INTERNAL in locations or snapshot.memory is Location.INTERNAL:
+        if Location.EXTERNAL in locations or snapshot.memory is Location.EXTERNAL:
+            raise ConfigUnsupported(
+                "mixing internal and external targets for a snapshot is not yet supported"
+            )
+        raise ConfigUnsupported(
+            "internal snapshots are not supported by this version; "
+            "use --diskspec with snapshot=external, --memspec or --disk-only"
+        )
+    if Location.MANUAL in locations:
+        raise ConfigUnsupported("manual disk snapshots are not supported by this version")
+    if not locations and snapshot.memory is not Location.EXTERNAL:
+        if snapshot.state is SnapshotState.DISK_SNAPSHOT:
+            raise ConfigUnsupported(
+                "disk-only snapshots require at least one disk to be selected for snapshot"
+            )
+        raise ConfigUnsupported("nothing selected for snapshot")
+
+
+def _check_external(facts: DomainFacts, flags: Flag, disk: DomainDisk, entry: SnapshotDisk) -> None:
+    active, name = facts.record.active, entry.name
+    if entry.format not in ("qcow2", "qed"):
+        raise ConfigUnsupported(f"external snapshot format for disk {name} is unsupported: {entry.format}")
+    if entry.format == "qed":
+        raise ConfigUnsupported(f"external snapshot format for disk {name} is unsupported: qed")
+    if not active and disk.type not in ("file", "block"):
+        raise InternalRefused(f"external inactive snapshots are not supported on '{disk.type}' disks")
+    if entry.type not in ("file", "block"):
+        when = "active" if active else "inactive"
+        raise InternalRefused(f"external {when} snapshots are not supported on '{entry.type}' disks")
+    if active and disk.device == "lun":
+        raise ConfigUnsupported("external active snapshots are not supported on scsi passthrough devices")
+    if active and disk.transient:
+        raise OperationUnsupported(f"block job is not supported for transient disk '{name}'")
+    if disk.shareable and not disk.readonly:
+        raise ConfigUnsupported(f"shareable disk '{name}' cannot have a {entry.format} overlay")
+    assert entry.path is not None
+    _check_target(facts.files.get(entry.path, FileFacts(exists=False)), flags, entry)
+    if len(facts.chain(disk.source or "")) + 1 > MAX_CHAIN:
+        raise OperationUnsupported(
+            f"snapshot depth of disk '{name}' would pass the limit of {MAX_CHAIN} layers"
+        )
+    top = facts.images.get(disk.source or "")
+    if top is None or top.missing:
+        raise SystemRefused(f"Cannot access storage file '{disk.source}': No such file or directory")
+
+
+def _check_target(file: FileFacts, flags: Flag, entry: SnapshotDisk) -> None:
+    name, path = entry.name, entry.path
+    if file.error is not None:
+        raise SystemRefused(f"unable to stat for disk {name}: {path}: {file.error}")
+    if not file.exists:
+        if flags & Flag.REUSE_EXT:
+            raise SystemRefused(f"missing existing file for disk {name}: {path}: No such file or directory")
+        if entry.type == "block":
+            raise OperationUnsupported(f"block device snapshot target '{path}' doesn't exist")
+        return
+    if file.block_device != (entry.type == "block"):
+        raise ConfigUnsupported(
+            f"mismatch between configured type for snapshot disk '{name}' "
+            f"and the type of existing file '{path}'"
+        )
+    if not file.block_device and file.size > 0 and not flags & Flag.REUSE_EXT:
+        raise ConfigUnsupported(
+            f"external snapshot file for disk {name} already exists and is not a block device: {path}"
+        )
+
+
+def _check_memory_file(facts: DomainFacts, snapshot: Snapshot) -> None:
+    """libvirt truncates an existing memory file without a word; that loses another snapshot's memory."""
+    path = snapshot.memory_file
+    if path is None or snapshot.memory is not Location.EXTERNAL:
+        return
+    file = facts.files.get(path, FileFacts(exists=False))
+    if file.error is not None:
+        raise SystemRefused(f"failed to create file '{path}': {file.error}")
+    if file.exists:
+        raise ConfigUnsupported(
+            f"external memory snapshot file already exists: {path}; "
+            "delete it or choose another name with --memspec"
+        )
+    free = facts.free.get(posixpath.dirname(path))
+    if free is not None and facts.memory_in_use and free < facts.memory_in_use // 16:
+        # A lower bound on purpose: pages may be zero. ENOSPC later is undone; this only saves the pause.
+        raise SystemRefused(f"failed to create file '{path}': No space left on device")
+
+
+class _Overlay:
+    """A disk of the plan: the steps and names that belong to it."""
+
+    def __init__(self, disk: DomainDisk, entry: SnapshotDisk, create: CreateOverlay, exists: bool) -> None:
+        self.disk, self.entry, self.create, self.exists = disk, entry, create, exists
+
+
+def _overlay(facts: DomainFacts, disk: DomainDisk, entry: SnapshotDisk) -> _Overlay:
+    assert entry.path is not None
+    assert entry.format is not None
+    assert disk.source is not None
+    top = facts.images[disk.source]
+    file = facts.files.get(entry.path, FileFacts(exists=False))
+    create = CreateOverlay(
+        path=entry.path,
+        format=entry.format,
+        size=top.virtual_size,
+        backing=disk.source,
+        backing_format=disk.format,
+        cluster_size=top.cluster_size if disk.format == "qcow2" else None,
+        extended_l2=top.extended_l2 and disk.format == "qcow2",
+        existed=file.exists,
+    )
+    return _Overlay(disk, entry, create, file.exists)
+
+
+def _write(
+    facts: DomainFacts,
+    request: CreateRequest,
+    snapshot: Snapshot,
+    disks: list[_Overlay],
+    record: DomainRecord,
+) -> StoreWrite:
+    """The transaction that makes the snapshot real."""
+    if request.flags & Flag.NO_METADATA:
+        return StoreWrite(record=record)
+    images: list[tuple[str, ImageRole]] = []
+    for item in disks:
+        assert item.disk.source is not None
+        if item.disk.source not in facts.owned:
+            images.append((item.disk.source, ImageRole.ORIGIN))
+        images.append((item.create.path, ImageRole.OVERLAY))
+    if snapshot.memory is Location.EXTERNAL and snapshot.memory_file is not None:
+        images.append((snapshot.memory_file, ImageRole.MEMORY))
+    snapshots = [snapshot]
+    current = facts.tree.current
+    if current is not None and facts.tree[current].revert_disks:
+        # libvirt: only the current snapshot may name the branch that the domain runs on.
+        snapshots.append(replace(facts.tree[current], revert_disks=()))
+    return StoreWrite(
+        record=record,
+        put_snapshots=tuple(snapshots),
+        set_current=True,
+        current=snapshot.name,
+        put_images=tuple(images),
+    )
+
+
+def _moved(xml: str, disks: list[_Overlay], only_if_same: bool = False) -> str:
+    """The definition with the overlays as the disks' sources."""
+    definition = DomainDefinition.parse(xml)
+    present = {disk.target: disk.source for disk in definition.disks}
+    for item in disks:
+        if only_if_same and present.get(item.disk.target) != item.disk.source:
+            continue
+        definition = definition.with_disk_source(
+            item.disk.target, item.create.path, item.create.format, item.entry.type
+        )
+    return definition.to_xml()
+
+
+def _plan_inactive(
+    facts: DomainFacts, request: CreateRequest, snapshot: Snapshot, disks: list[_Overlay]
+) -> Plan:
+    reuse = bool(request.flags & Flag.REUSE_EXT)
+    record = replace(facts.record, config_xml=_moved(facts.record.config_xml, disks))
+    return Plan(
+        operation="create",
+        subject=snapshot.name,
+        prepare=() if reuse else tuple(item.create for item in disks),
+        commit=_write(facts, request, snapshot, disks, record),
+    )
+
+
+def _plan_active(
+    facts: DomainFacts, request: CreateRequest, snapshot: Snapshot, disks: list[_Overlay]
+) -> Plan:
+    flags, record = request.flags, facts.record
+    assert record.live_xml is not None
+    running = record.state is DomainState.RUNNING
+    memory = snapshot.memory is Location.EXTERNAL
+    live = bool(flags & Flag.LIVE)
+    halt = bool(flags & Flag.HALT)
+
+    prepare: list[Step] = []
+    attached: list[tuple[str, str, int]] = []
+    if not flags & Flag.REUSE_EXT:
+        prepare += [item.create for item in disks]
+    for node, item in enumerate(disks, start=facts.next_node):
+        prepare.append(
+            AttachOverlay(item.disk.target, item.create.path, item.create.format, item.entry.type, node)
+        )
+        attached.append((item.disk.target, item.create.path, node))
+    if memory:
+        assert snapshot.memory_file is not None
+        assert snapshot.domain_xml is not None
+        if running and not live:
+            prepare.append(PauseGuest())
+        prepare.append(
+            SaveMemory(
+                path=snapshot.memory_file,
+                way=facts.memory_way,
+                live=live and running,
+                was_running=running,
+                domain_xml=snapshot.domain_xml,
+                cookie_xml=snapshot.cookie_xml,
+            )
+        )
+
+    after = replace(
+        record,
+        live_xml=_moved(record.live_xml, disks),
+        config_xml=_moved(record.config_xml, disks, only_if_same=True),
+    )
+    finish: list[Step] = []
+    if halt:
+        assert record.instance is not None
+        after = replace(after, live_xml=None, instance=None, reason=Reason.SHUTOFF_FROM_SNAPSHOT)
+        finish.append(KillQemu(record.instance.run_dir))
+    elif memory and running:
+        after = replace(after, reason=Reason.RUNNING_UNPAUSED)
+        finish.append(ResumeGuest())
+    elif memory:
+        finish.append(SettleGuest())
+    if memory and snapshot.memory_file is not None:
+        finish.append(SealMemory(snapshot.memory_file))
+    finish.append(_write(facts, request, snapshot, disks, after))
+    return Plan(
+        operation="create",
+        subject=snapshot.name,
+        prepare=tuple(prepare),
+        commit=SwitchLayers(tuple(attached)) if attached else Declare(),
+        finish=tuple(finish),
+        forward_if_gone=running and not memory,
+        pause=_pause(facts, memory, running, live),
+    )
+
+
+def _pause(facts: DomainFacts, memory: bool, running: bool, live: bool) -> str:
+    if not running:
+        return "none (the guest is not running)"
+    if not memory:
+        return "none"
+    if live:
+        return "short, at the end of writing the memory"
+    return f"while the memory is written (up to {mib(facts.memory_in_use)})"

@@ -1,0 +1,84 @@
+"""A plan in words, for --dry-run: what it makes, removes and merges, and every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from virtsnap.model import steps as s
+
+
+def mib(size: int) -> str:
+    """Bytes as people read them."""
+    return f"{size / (1 << 20):.0f} MiB" if size >= 10 << 20 else f"{size / (1 << 20):.1f} MiB"
+
+
+@dataclass(frozen=True)
+class Description:
+    """The four lists that a reader of a dry run looks for."""
+
+    makes: tuple[str, ...]
+    removes: tuple[str, ...]
+    merges: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+def describe(plan: s.Plan) -> Description:
+    """Everything the plan would do."""
+    makes = [x.path for x in plan.steps if isinstance(x, s.CreateOverlay | s.SaveMemory)]
+    removes = [x.path for x in plan.steps if isinstance(x, s.RemoveFile)]
+    merges = [sentence(x) for x in plan.steps if isinstance(x, s.MergeImages)]
+    phases = [("prepare", x) for x in plan.prepare]
+    phases += [("commit", plan.commit)]
+    phases += [("finish", x) for x in plan.finish]
+    return Description(
+        tuple(makes),
+        tuple(removes),
+        tuple(merges),
+        tuple(f"{phase}: {sentence(step)}" for phase, step in phases),
+    )
+
+
+def sentence(step: s.Step) -> str:
+    """One step as one line."""
+    match step:
+        case s.CreateOverlay(path=path, backing=backing):
+            return f"make overlay {path} on {backing}"
+        case s.AttachOverlay(target=target, path=path):
+            return f"open {path} for disk {target}"
+        case s.PauseGuest():
+            return "pause the guest"
+        case s.SaveMemory(path=path, way=way, live=live):
+            return f"write memory to {path} ({way.value}{', live' if live else ''})"
+        case s.SwitchLayers(disks=disks):
+            return "switch to the overlays of " + ", ".join(target for target, _, _ in disks)
+        case s.ResumeGuest():
+            return "resume the guest"
+        case s.SettleGuest():
+            return "reopen the disks of the paused guest"
+        case s.SealMemory(path=path):
+            return f"make {path} durable and mark it whole"
+        case s.StartQemu(incoming=incoming):
+            return "start a new QEMU" + (" that waits for memory" if incoming else "")
+        case s.LoadMemory(path=path):
+            return f"load memory from {path}"
+        case s.KillQemu():
+            return "end the old QEMU"
+        case s.RemoveFile(path=path):
+            return f"delete {path}"
+        case s.MergeImages():
+            source, into = (step.top, step.base) if step.down else (step.base, step.top)
+            return f"{step.target}: merge {source} into {into} (up to {mib(step.bytes)})"
+        case s.RelinkBacking(path=path, backing=backing):
+            return f"point {path} at {backing}"
+        case s.StoreWrite():
+            return "write it down: " + (", ".join(_written(step)) or "the domain's definition")
+        case s.Declare():
+            return "declare the operation decided"
+
+
+def _written(step: s.StoreWrite) -> list[str]:
+    parts = [f"snapshot {x.name}" for x in step.put_snapshots]
+    parts += [f"no snapshot {name}" for name in step.delete_snapshots]
+    if step.set_current:
+        parts.append(f"current {step.current or 'none'}")
+    return parts

@@ -1,0 +1,233 @@
+"""The image files of a domain as a graph, and what may happen to those that nothing names any more.
+
+An image is *named* by a domain's definition, or by a snapshot whose frozen content it holds. Images
+stand on each other by their backing files. When a name goes away (a snapshot is deleted, a branch is
+abandoned), an image that belongs to the domain's snapshots and is not named falls under one rule:
+
+- nothing stands on it: its file is deleted, if it is an overlay;
+- exactly one image stands on it: the two are merged, in the direction that copies less;
+- several stand on it: it stays as their common base, at no cost, until one of them goes.
+
+So deleting any snapshot of any tree is possible, and after the last one is gone every chain is back to
+the one image it began with. An ORIGIN (the user's own file) is never deleted: merges go down into it.
+Images that are not ours, such as a template below the origin, are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.model.facts import DomainFacts, ImageFacts, ImageRole
+from virtsnap.model.snapshot import Location, Snapshot
+from virtsnap.model.steps import MergeImages, RelinkBacking
+
+
+def frozen_images(snapshot: Snapshot) -> dict[str, str]:
+    """By disk target, the image that holds the snapshot's content of that disk."""
+    if snapshot.domain_xml is None:
+        return {}
+    kept = (Location.EXTERNAL, Location.INTERNAL, Location.MANUAL)
+    entries = {disk.name: disk.location for disk in snapshot.disks}
+    return {
+        disk.target: disk.source
+        for disk in DomainDefinition.parse(snapshot.domain_xml).disks
+        if disk.source is not None and entries.get(disk.target) in kept
+    }
+
+
+def definition_images(*xml_texts: str | None) -> dict[str, str]:
+    """By image path, the disk target that uses it in any of the definitions."""
+    return {
+        disk.source: disk.target
+        for xml in xml_texts
+        if xml is not None
+        for disk in DomainDefinition.parse(xml).disks
+        if disk.source is not None
+    }
+
+
+@dataclass
+class Collapse:
+    """What `collapse` decided."""
+
+    merges: list[MergeImages] = field(default_factory=list)
+    relinks: list[RelinkBacking] = field(default_factory=list)
+    removes: list[str] = field(default_factory=list)
+    """Files to delete; those that a merge empties are among them."""
+    renames: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Old path to (new path, new format): the same content under another name."""
+    disowned: list[str] = field(default_factory=list)
+    """Paths that are no longer part of the snapshot system."""
+
+    def renamed(self, path: str) -> tuple[str, str] | None:
+        """Where the content of `path` is now, if it moved."""
+        return self.renames.get(path)
+
+
+class ImageGraph:
+    """The images of one domain, who stands on whom, and which names are left."""
+
+    def __init__(self, facts: DomainFacts, named: Mapping[str, str]) -> None:
+        """`named`: path to disk target of every image that a definition or a snapshot names."""
+        self.images: dict[str, ImageFacts] = {
+            path: image for path, image in facts.images.items() if not image.missing
+        }
+        self.owned = {p: r for p, r in facts.owned.items() if r is not ImageRole.MEMORY}
+        self.named = dict(named)
+        self.elsewhere = facts.named_elsewhere
+        self.targets = dict(named)
+
+    def children(self, path: str) -> list[str]:
+        """Images whose backing file is `path`."""
+        return sorted(p for p, image in self.images.items() if image.backing == path)
+
+    def loose(self, path: str) -> bool:
+        """Ours, and nothing names it."""
+        return path in self.owned and path not in self.named and path not in self.elsewhere
+
+    def collapse(self, job_prefix: str, targets: Mapping[str, str], *, merge: bool = True) -> Collapse:
+        """Apply the rule of the module's text until it no longer applies.
+
+        `targets`: path to disk target, for messages. `merge=False` only deletes what nothing stands on:
+        right where speed matters more than tidiness; a later delete merges the rest.
+        """
+        result = Collapse()
+        self._drop_leaves(result)
+        if merge:
+            while (run := self._next_run()) is not None:
+                self._merge(run, result, job_prefix, targets)
+        self._disown(result)
+        return result
+
+    def _drop_leaves(self, result: Collapse) -> None:
+        while True:
+            leaves = [
+                path
+                for path in self.images
+                if self.loose(path) and self.owned[path] is ImageRole.OVERLAY and not self.children(path)
+            ]
+            if not leaves:
+                return
+            for path in leaves:
+                del self.images[path], self.owned[path]
+                result.removes.append(path)
+                result.disowned.append(path)
+
+    def _next_run(self) -> tuple[list[str], str] | None:
+        """A maximal run of loose images, bottom first, each with one child; and the image on top of it."""
+        for path in sorted(self.images):
+            if not self._collapsible(path) or self._collapsible(self.images[path].backing or ""):
+                continue
+            run = [path]
+            while self._collapsible(above := self.children(run[-1])[0]):
+                run.append(above)
+            if (found := self._mergeable(run, above)) is not None:
+                return found, above
+        return None
+
+    def _collapsible(self, path: str) -> bool:
+        return path in self.images and self.loose(path) and len(self.children(path)) == 1
+
+    def _mergeable(self, run: list[str], top: str) -> list[str] | None:
+        """The part of the run that can be merged with `top`: all, or what lies above an origin."""
+        if self._may_go(top) or all(self.owned[path] is ImageRole.OVERLAY for path in run):
+            return run
+        above_origin = [path for path in run if self.owned[path] is ImageRole.OVERLAY]
+        return above_origin or None
+
+    def _may_go(self, path: str) -> bool:
+        """The file may be deleted once its content is elsewhere."""
+        return self.owned.get(path) is ImageRole.OVERLAY and path not in self.elsewhere
+
+    def _merge(
+        self,
+        run_and_top: tuple[list[str], str],
+        result: Collapse,
+        job_prefix: str,
+        targets: Mapping[str, str],
+    ) -> None:
+        run, top = run_and_top
+        base = run[0]
+        down_bytes = sum(self.images[path].actual_size for path in [*run[1:], top])
+        up_bytes = sum(self.images[path].actual_size for path in run)
+        can_up = all(self.owned[path] is ImageRole.OVERLAY for path in run)
+        down = self._may_go(top) and (not can_up or down_bytes <= up_bytes)
+        below = self.images[base].backing
+        result.merges.append(
+            MergeImages(
+                target=targets.get(top, ""),
+                top=top,
+                top_format=self.images[top].format,
+                base=base,
+                base_format=self.images[base].format,
+                down=down,
+                below=below,
+                below_format=self.images[base].backing_format if below is not None else None,
+                job=f"{job_prefix}-{len(result.merges)}",
+                bytes=down_bytes if down else up_bytes,
+            )
+        )
+        if down:
+            self._merged_down(run, top, result)
+        else:
+            self._merged_up(run, top, result)
+
+    def _merged_down(self, run: list[str], top: str, result: Collapse) -> None:
+        """`top`'s content is now called `base`; whatever stood on `top` stands on `base`."""
+        base = run[0]
+        base_image = self.images[base]
+        for child in self.children(top):
+            image = self.images[child]
+            result.relinks.append(RelinkBacking(child, image.format, base, base_image.format))
+            self.images[child] = _on(image, base, base_image.format)
+        for old, (path, _) in list(result.renames.items()):
+            if path == top:
+                result.renames[old] = (base, base_image.format)
+        result.renames[top] = (base, base_image.format)
+        if top in self.named:
+            self.named[base] = self.named.pop(top)
+        size = max(base_image.actual_size, self.images[top].actual_size)
+        self.images[base] = ImageFacts(
+            path=base,
+            format=base_image.format,
+            virtual_size=self.images[top].virtual_size,
+            actual_size=size,
+            backing=base_image.backing,
+            backing_format=base_image.backing_format,
+        )
+        self._gone([*run[1:], top], result)
+
+    def _merged_up(self, run: list[str], top: str, result: Collapse) -> None:
+        below = self.images[run[0]]
+        self.images[top] = _on(self.images[top], below.backing, below.backing_format)
+        self._gone(run, result)
+
+    def _gone(self, paths: list[str], result: Collapse) -> None:
+        for path in paths:
+            del self.images[path]
+            self.owned.pop(path, None)
+            result.removes.append(path)
+            result.disowned.append(path)
+
+    def _disown(self, result: Collapse) -> None:
+        """An origin that no overlay stands on is just the user's image again."""
+        for path, role in self.owned.items():
+            standing = any(child in self.owned for child in self.children(path))
+            if role is ImageRole.ORIGIN and not standing:
+                result.disowned.append(path)
+
+
+def _on(image: ImageFacts, backing: str | None, backing_format: str | None) -> ImageFacts:
+    return ImageFacts(
+        path=image.path,
+        format=image.format,
+        virtual_size=image.virtual_size,
+        actual_size=image.actual_size,
+        backing=backing,
+        backing_format=backing_format,
+        cluster_size=image.cluster_size,
+        extended_l2=image.extended_l2,
+        block_device=image.block_device,
+    )

@@ -1,0 +1,54 @@
+"""What callers ask for, after the XML and the flag word were read: the other half of a plan's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from virtsnap.model.errors import BareInvalidArg
+from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
+from virtsnap.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """Take a snapshot as `snapshot` describes it."""
+
+    snapshot: Snapshot
+    flags: SnapshotCreate
+
+
+@dataclass(frozen=True)
+class RevertRequest:
+    """Go back to the snapshot of this name."""
+
+    name: str
+    flags: SnapshotRevert
+
+
+@dataclass(frozen=True)
+class DeleteRequest:
+    """Forget the snapshot of this name, keeping every other state."""
+
+    name: str
+    flags: SnapshotDelete
+
+
+def known_flags(
+    flags: int, allowed: type[SnapshotCreate | SnapshotRevert | SnapshotDelete], function: str
+) -> None:
+    """Refuse bits that libvirt does not know, in its words."""
+    unknown = flags & ~sum(allowed)
+    if unknown:
+        raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function {function}")
+
+
+def exclusive(flags: int, first: int, first_name: str, second: int, second_name: str) -> None:
+    """Refuse two flags that contradict each other."""
+    if flags & first and flags & second:
+        raise BareInvalidArg(f"Flags '{first_name}' and '{second_name}' are mutually exclusive")
+
+
+def required(flags: int, given: int, given_name: str, needed: int, needed_name: str) -> None:
+    """Refuse a flag that means nothing without another one."""
+    if flags & given and not flags & needed:
+        raise BareInvalidArg(f"Flag '{needed_name}' is required by flag '{given_name}'")

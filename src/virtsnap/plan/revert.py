@@ -1,0 +1,403 @@
+"""Decide how a domain goes back to a snapshot.
+
+The present state is given up last: overlays, the new QEMU and its memory are made ready while the old one
+still runs, so that a revert which fails leaves the guest running as it was. Only where the two cannot
+exist at once (a fixed TCP port, a disk that is not part of the snapshot and would be opened twice) the old
+one ends first, after everything that can be checked was checked; `--dry-run` says which.
+Excluded, read-only and empty drives get no overlay: they stay as they are now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
+from virtsnap.model.domain import DomainRecord, Reason
+from virtsnap.model.errors import (
+    ConfigUnsupported,
+    Damaged,
+    InternalRefused,
+    NoSnapshot,
+    OperationInvalid,
+    OperationUnsupported,
+    RevertRisky,
+    SystemRefused,
+)
+from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
+from virtsnap.model.flags import SnapshotRevert as Flag
+from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
+from virtsnap.model.steps import (
+    CreateOverlay,
+    KillQemu,
+    LoadMemory,
+    Plan,
+    RemoveFile,
+    ResumeGuest,
+    StartQemu,
+    Step,
+    StoreWrite,
+)
+from virtsnap.plan.align import overlay_path
+from virtsnap.plan.exclusive import held_alone
+from virtsnap.plan.images import ImageGraph, frozen_images
+from virtsnap.plan.requests import RevertRequest, exclusive, known_flags
+
+_ACTIVE = (SnapshotState.RUNNING, SnapshotState.PAUSED)
+_INACTIVE = (
+    SnapshotState.SHUTDOWN,
+    SnapshotState.SHUTOFF,
+    SnapshotState.CRASHED,
+    SnapshotState.DISK_SNAPSHOT,
+)
+_TRIES = 9
+"""Names tried for an overlay, when several reverts fall into one second."""
+
+
+def check_flags(flags: int) -> Flag:
+    """The flag rules, in libvirt's order. Raises BareInvalidArg."""
+    pre = "VIR_DOMAIN_SNAPSHOT_REVERT_"
+    exclusive(flags, Flag.RUNNING, pre + "RUNNING", Flag.PAUSED, pre + "PAUSED")
+    known_flags(flags, Flag, "qemuDomainRevertToSnapshot")
+    return Flag(flags)
+
+
+def paths_of(facts: DomainFacts, request: RevertRequest) -> tuple[str, ...]:
+    """The paths that `plan_revert` needs the facts of."""
+    snapshot = _lookup(facts, request)
+    paths = [
+        candidate
+        for source in frozen_images(snapshot).values()
+        for candidate in _candidates(source, facts.now)
+    ]
+    if snapshot.memory_file is not None:
+        paths.append(snapshot.memory_file)
+    return tuple(paths)
+
+
+def plan_revert(facts: DomainFacts, request: RevertRequest) -> Plan:
+    """The steps that bring the snapshot's state back. Raises Refused and its kinds."""
+    snapshot = _lookup(facts, request)
+    _check(facts, request, snapshot)
+    overlays = _overlays(facts, snapshot)
+    target = _Target.of(facts, request, snapshot, overlays)
+    return _stop_first(facts, target) if target.alone else _prepare_first(facts, target)
+
+
+def _lookup(facts: DomainFacts, request: RevertRequest) -> Snapshot:
+    if request.name not in facts.tree:
+        raise NoSnapshot(f"no domain snapshot with matching name '{request.name}'")
+    return facts.tree[request.name]
+
+
+def _candidates(source: str, now: int) -> list[str]:
+    first = overlay_path(source, str(now))
+    return [first, *(overlay_path(source, f"{now}-{n}") for n in range(2, _TRIES + 1))]
+
+
+def _check(facts: DomainFacts, request: RevertRequest, snapshot: Snapshot) -> None:
+    if facts.jobs:
+        raise OperationInvalid("domain has active block job")
+    to_active = request.flags & (Flag.RUNNING | Flag.PAUSED)
+    if not facts.record.persistent and snapshot.state not in _ACTIVE and not to_active:
+        raise OperationInvalid(
+            "transient domain needs to request run or pause to revert to inactive snapshot"
+        )
+    if snapshot.domain_xml is None:
+        raise RevertRisky(f"snapshot '{snapshot.name}' lacks domain '{facts.record.name}' rollback info")
+    if snapshot.state is SnapshotState.PMSUSPENDED:
+        raise OperationUnsupported("qemu doesn't support reversion of snapshot taken in PMSUSPENDED state")
+    if snapshot.state not in (*_ACTIVE, *_INACTIVE):
+        raise InternalRefused(
+            f"Invalid target domain state '{snapshot.state.value}'. Refusing snapshot reversion"
+        )
+    if snapshot.memory is Location.INTERNAL or any(
+        disk.location is Location.INTERNAL for disk in snapshot.disks
+    ):
+        raise OperationUnsupported(
+            f"snapshot '{snapshot.name}' is internal; this version reverts external snapshots only"
+        )
+    if snapshot.state in _ACTIVE and not snapshot.full_system:
+        raise Damaged(f"snapshot '{snapshot.name}' says {snapshot.state.value} and holds no memory")
+    _check_files(facts, snapshot)
+
+
+def _check_files(facts: DomainFacts, snapshot: Snapshot) -> None:
+    assert snapshot.domain_xml is not None
+    disks = {disk.target: disk for disk in DomainDefinition.parse(snapshot.domain_xml).disks}
+    for target, path in frozen_images(snapshot).items():
+        if disks[target].type != "file":
+            raise OperationUnsupported(
+                f"source disk for '{target}' is not a regular file, reverting to snapshot is not supported"
+            )
+        image = facts.images.get(path)
+        if image is None or image.missing:
+            raise SystemRefused(f"Cannot access storage file '{path}': No such file or directory")
+        for below in facts.chain(path):
+            if below.missing:
+                raise SystemRefused(
+                    f"Cannot access backing file '{below.path}' of storage file '{path}': "
+                    "No such file or directory"
+                )
+    if snapshot.memory is Location.EXTERNAL and snapshot.state in _ACTIVE:
+        assert snapshot.memory_file is not None
+        file = facts.files.get(snapshot.memory_file, FileFacts(exists=False))
+        if not file.exists:
+            why = file.error or "No such file or directory"
+            raise SystemRefused(f"Failed to open file '{snapshot.memory_file}': {why}")
+
+
+@dataclass(frozen=True)
+class _NewLayer:
+    """The overlay that a disk of the domain will write to."""
+
+    disk: DomainDisk
+    create: CreateOverlay
+
+    @property
+    def entry(self) -> SnapshotDisk:
+        return SnapshotDisk(
+            name=self.disk.target,
+            location=Location.EXTERNAL,
+            type="file",
+            path=self.create.path,
+            format=self.create.format,
+        )
+
+
+def _overlays(facts: DomainFacts, snapshot: Snapshot) -> tuple[_NewLayer, ...]:
+    assert snapshot.domain_xml is not None
+    frozen = frozen_images(snapshot)
+    return tuple(
+        _NewLayer(disk, _overlay(facts, disk, frozen[disk.target]))
+        for disk in DomainDefinition.parse(snapshot.domain_xml).disks
+        if disk.target in frozen
+    )
+
+
+def _overlay(facts: DomainFacts, disk: DomainDisk, source: str) -> CreateOverlay:
+    image = facts.images[source]
+    for path in _candidates(source, facts.now):
+        file = facts.files.get(path, FileFacts(exists=False))
+        if file.error is not None:
+            raise SystemRefused(f"unable to stat for disk {disk.target}: {path}: {file.error}")
+        if not file.exists:
+            break
+    else:
+        raise ConfigUnsupported(
+            f"external snapshot file for disk {disk.target} already exists and is not a block device: {path}"
+        )
+    return CreateOverlay(
+        path=path,
+        format="qcow2",
+        size=image.virtual_size,
+        backing=source,
+        backing_format=image.format,
+        cluster_size=image.cluster_size if image.format == "qcow2" else None,
+        extended_l2=image.extended_l2 and image.format == "qcow2",
+    )
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Everything that both orders of steps share."""
+
+    snapshot: Snapshot
+    overlays: tuple[_NewLayer, ...]
+    starts: bool
+    runs: bool
+    reason: Reason
+    config_xml: str
+    live_xml: str
+    memory: str | None
+    alone: tuple[str, ...]
+    """What the old and the new QEMU cannot both hold, in words."""
+    puts: tuple[Snapshot, ...]
+    removes: tuple[str, ...]
+    disowned: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        facts: DomainFacts,
+        request: RevertRequest,
+        snapshot: Snapshot,
+        overlays: tuple[_NewLayer, ...],
+    ) -> _Target:
+        assert snapshot.domain_xml is not None
+        active = snapshot.state in _ACTIVE
+        starts = active or bool(request.flags & (Flag.RUNNING | Flag.PAUSED))
+        if active:
+            runs = not request.flags & Flag.PAUSED and (
+                snapshot.state is SnapshotState.RUNNING or bool(request.flags & Flag.RUNNING)
+            )
+        else:
+            runs = bool(request.flags & Flag.RUNNING)
+        live_xml = _definition(facts, snapshot.domain_xml, overlays)
+        config_xml = (
+            live_xml
+            if snapshot.inactive_domain_xml is None
+            else _definition(facts, snapshot.inactive_domain_xml, overlays)
+        )
+        abandoned = _abandoned(facts, config_xml, live_xml)
+        return cls(
+            snapshot=snapshot,
+            overlays=overlays,
+            starts=starts,
+            runs=runs,
+            reason=_reason(active, starts, runs),
+            config_xml=config_xml,
+            live_xml=live_xml,
+            memory=snapshot.memory_file if active else None,
+            alone=_alone(facts, live_xml, overlays) if starts and facts.record.active else (),
+            puts=_puts(facts, snapshot, overlays),
+            removes=abandoned[0],
+            disowned=abandoned[1],
+        )
+
+
+def _reason(active: bool, starts: bool, runs: bool) -> Reason:
+    if not starts:
+        return Reason.SHUTOFF_FROM_SNAPSHOT
+    if active:
+        return Reason.RUNNING_FROM_SNAPSHOT if runs else Reason.PAUSED_FROM_SNAPSHOT
+    return Reason.RUNNING_BOOTED if runs else Reason.PAUSED_FROM_SNAPSHOT
+
+
+def _definition(facts: DomainFacts, xml: str, overlays: tuple[_NewLayer, ...]) -> str:
+    """The snapshot's definition under the domain's present name, on the new overlays."""
+    definition = DomainDefinition.parse(xml).with_name(facts.record.name)
+    present = {disk.target: disk for disk in DomainDefinition.parse(facts.record.config_xml).disks}
+    layers = {layer.disk.target: layer for layer in overlays}
+    for disk in definition.disks:
+        if disk.target in layers:
+            create = layers[disk.target].create
+            definition = definition.with_disk_source(disk.target, create.path, create.format, "file")
+            continue
+        now = present.get(disk.target)
+        if disk.source is not None and not disk.readonly and now is not None and now.source is not None:
+            # An excluded disk is not part of the past: what was its image then may be someone's base now.
+            definition = definition.with_disk_source(disk.target, now.source, now.format, now.type)
+    return definition.to_inactive_xml()
+
+
+def _alone(facts: DomainFacts, live_xml: str, overlays: tuple[_NewLayer, ...]) -> tuple[str, ...]:
+    layers = {layer.disk.target for layer in overlays}
+    twice = tuple(
+        f"disk {disk.target}"
+        for disk in DomainDefinition.parse(live_xml).disks
+        if disk.source is not None and not disk.readonly and not disk.shareable and disk.target not in layers
+    )
+    return twice + held_alone(live_xml)
+
+
+def _puts(facts: DomainFacts, snapshot: Snapshot, overlays: tuple[_NewLayer, ...]) -> tuple[Snapshot, ...]:
+    """libvirt: an inner snapshot notes the new branch in revertDisks, a leaf in its own disks."""
+    changed: list[Snapshot] = []
+    current = facts.tree.current
+    if current is not None and current != snapshot.name and facts.tree[current].revert_disks:
+        changed.append(replace(facts.tree[current], revert_disks=()))
+    entries = {layer.disk.target: layer.entry for layer in overlays}
+    if facts.tree.children(snapshot.name):
+        changed.append(replace(snapshot, revert_disks=tuple(entries.values())))
+    else:
+        disks = tuple(entries.get(disk.name, disk) for disk in snapshot.disks)
+        changed.append(replace(snapshot, disks=disks, revert_disks=()))
+    return tuple(changed)
+
+
+def _abandoned(facts: DomainFacts, config_xml: str, live_xml: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Files of the branch that is left behind without a snapshot, and the paths to disown."""
+    named: dict[str, str] = {}
+    for xml in (config_xml, live_xml):
+        for disk in DomainDefinition.parse(xml).disks:
+            if disk.source is not None:
+                named[disk.source] = disk.target
+    for snapshot in facts.tree:
+        named |= {path: target for target, path in frozen_images(snapshot).items()}
+    collapse = ImageGraph(facts, named).collapse("virtsnap-revert", named, merge=False)
+    gone = tuple(path for path in collapse.disowned if path in collapse.removes)
+    return tuple(collapse.removes), gone
+
+
+def _write(facts: DomainFacts, target: _Target, record: DomainRecord, started: str | None) -> StoreWrite:
+    images: list[tuple[str, ImageRole]] = []
+    for layer in target.overlays:
+        if layer.create.backing not in facts.owned:
+            images.append((layer.create.backing, ImageRole.ORIGIN))
+        images.append((layer.create.path, ImageRole.OVERLAY))
+    return StoreWrite(
+        record=record,
+        put_snapshots=target.puts,
+        set_current=True,
+        current=target.snapshot.name,
+        put_images=tuple(images),
+        delete_images=target.disowned,
+        started=started,
+    )
+
+
+def _start(facts: DomainFacts, target: _Target) -> tuple[str, list[Step]]:
+    run_dir = f"{facts.root}/run/{facts.next_id}"
+    steps: list[Step] = [
+        StartQemu(facts.next_id, run_dir, target.live_xml, incoming=target.memory is not None)
+    ]
+    if target.memory is not None:
+        steps.append(LoadMemory(run_dir, target.memory))
+    return run_dir, steps
+
+
+def _stopped(facts: DomainFacts, target: _Target) -> DomainRecord:
+    return replace(
+        facts.record,
+        config_xml=target.config_xml,
+        live_xml=None,
+        instance=None,
+        reason=Reason.SHUTOFF_FROM_SNAPSHOT,
+    )
+
+
+def _old(facts: DomainFacts) -> list[Step]:
+    instance = facts.record.instance
+    return [] if instance is None else [KillQemu(instance.run_dir)]
+
+
+def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
+    prepare: list[Step] = [layer.create for layer in target.overlays]
+    record, run_dir = _stopped(facts, target), None
+    if target.starts:
+        run_dir, steps = _start(facts, target)
+        prepare += steps
+        record = replace(record, live_xml=target.live_xml, reason=target.reason)
+    finish: list[Step] = _old(facts)
+    if target.runs:
+        finish.append(ResumeGuest())
+    finish += [RemoveFile(path) for path in target.removes]
+    return Plan(
+        operation="revert",
+        subject=target.snapshot.name,
+        prepare=tuple(prepare),
+        commit=_write(facts, target, record, run_dir),
+        finish=tuple(finish),
+        pause="until the new QEMU runs; the old one goes on while it is made ready",
+        result_reason=target.reason,
+    )
+
+
+def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
+    run_dir, steps = _start(facts, target)
+    record = _stopped(facts, target)
+    started = replace(record, live_xml=target.live_xml, reason=target.reason)
+    finish: list[Step] = [*_old(facts), *steps, StoreWrite(record=started, started=run_dir)]
+    if target.runs:
+        finish.append(ResumeGuest())
+    finish += [RemoveFile(path) for path in target.removes]
+    return Plan(
+        operation="revert",
+        subject=target.snapshot.name,
+        prepare=tuple(layer.create for layer in target.overlays),
+        commit=_write(facts, target, record, None),
+        finish=tuple(finish),
+        pause="while the memory is loaded: the old QEMU ends first, since both would need "
+        + ", ".join(target.alone),
+        result_reason=target.reason,
+    )

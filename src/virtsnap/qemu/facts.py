@@ -1,0 +1,180 @@
+"""The only reader of the world for plans: takes one frozen picture of a domain and its images.
+
+Two parts, both under the domain's lock: `gather` before the request is understood, and `with_files` for the
+paths that the request turned out to be about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from virtsnap.formats import qcow2
+from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.model.domain import DomainRecord
+from virtsnap.model.errors import VirtsnapError
+from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole, MemoryWay
+from virtsnap.model.snapshot import SnapshotTree
+from virtsnap.plan.images import definition_images, frozen_images
+from virtsnap.qemu import blocks, images, process
+from virtsnap.qemu.monitor import Monitor
+
+
+async def gather(
+    *,
+    root: str,
+    record: DomainRecord,
+    tree: SnapshotTree,
+    owned: dict[str, str],
+    others: Iterable[tuple[DomainRecord, SnapshotTree]],
+    monitor: Monitor | None,
+    memory_way: MemoryWay,
+    next_id: int,
+) -> DomainFacts:
+    """One picture. `others`: every other domain of the root, whose images must never be touched."""
+    named = _named_formats(record, tree)
+    found: dict[str, ImageFacts] = {}
+    for path, format in sorted(named.items()):
+        await _read_chain(path, format, found)
+    elsewhere: dict[str, ImageFacts] = {}
+    for other, other_tree in others:
+        for path, format in sorted(_named_formats(other, other_tree).items()):
+            await _read_chain(path, format, elsewhere)
+    folders = {os.path.dirname(path) for path in found}
+    return DomainFacts(
+        record=record,
+        tree=tree,
+        now=int(time.time()),
+        images=found,
+        owned={path: ImageRole(role) for path, role in owned.items()},
+        named_elsewhere=frozenset(elsewhere),
+        free={folder: free for folder in folders if (free := _free(folder)) is not None},
+        memory_way=memory_way,
+        memory_in_use=_memory_in_use(record),
+        jobs=await _jobs(monitor),
+        next_node=await blocks.next_node_number(monitor) if monitor is not None else 1,
+        next_id=next_id,
+        root=root,
+    )
+
+
+async def with_files(facts: DomainFacts, paths: Iterable[str]) -> DomainFacts:
+    """The picture, with what stat says of these paths and how much room their folders have."""
+    paths = list(paths)
+    files = {path: await asyncio.to_thread(file_facts, path) for path in paths}
+    folders = {os.path.dirname(path) for path in paths} - set(facts.free)
+    free = {folder: size for folder in folders if (size := _free(folder)) is not None}
+    return replace(facts, files={**facts.files, **files}, free={**facts.free, **free})
+
+
+def file_facts(path: str) -> FileFacts:
+    """stat of one path."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            return FileFacts(exists=False, error="No such file or directory")
+        return FileFacts(exists=False)
+    except OSError as error:
+        return FileFacts(exists=False, error=error.strerror)
+    return FileFacts(
+        exists=True,
+        regular=stat.S_ISREG(status.st_mode),
+        block_device=stat.S_ISBLK(status.st_mode),
+        size=status.st_size,
+    )
+
+
+def is_regular(path: str) -> bool:
+    """Whether the path is a regular file now."""
+    return os.path.isfile(path)
+
+
+def _named_formats(record: DomainRecord, tree: SnapshotTree) -> dict[str, str]:
+    """Every image that the domain or one of its snapshots names, with the format it is said to have."""
+    texts = [record.config_xml, record.live_xml, *(snapshot.domain_xml for snapshot in tree)]
+    wanted = set(definition_images(record.config_xml, record.live_xml))
+    for snapshot in tree:
+        wanted |= set(frozen_images(snapshot).values())
+    return {
+        disk.source: disk.format
+        for xml in texts
+        if xml is not None
+        for disk in DomainDefinition.parse(xml).disks
+        if disk.source in wanted and disk.source is not None and disk.type in ("file", "block")
+    }
+
+
+async def _read_chain(path: str, format: str, found: dict[str, ImageFacts]) -> None:
+    """The image and what it stands on, as far as it can be read; a missing one is noted as missing."""
+    at: str | None = path
+    while at is not None and at not in found:
+        try:
+            quick = _from_header(at) if format == "qcow2" else None
+            found[at] = quick or await _asked(at, format)
+        except (VirtsnapError, OSError):
+            # The plan decides what a missing or broken image means for the request.
+            found[at] = ImageFacts(path=at, format=format, missing=True)
+            return
+        at, format = found[at].backing, found[at].backing_format or "raw"
+
+
+def _from_header(path: str) -> ImageFacts | None:
+    """What the header of a qcow2 file tells; None when qemu-img must be asked."""
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        header = qcow2.parse(file.read(qcow2.HEADER_BYTES))
+    if header is None or header.corrupt or stat.S_ISBLK(status.st_mode):
+        return None
+    return ImageFacts(
+        path=path,
+        format="qcow2",
+        virtual_size=header.virtual_size,
+        actual_size=status.st_blocks * 512,
+        backing=images.backing_file(path, header.backing) if header.backing is not None else None,
+        backing_format=header.backing_format,
+        cluster_size=header.cluster_size,
+        extended_l2=header.extended_l2,
+    )
+
+
+async def _asked(path: str, format: str) -> ImageFacts:
+    """What qemu-img tells."""
+    info = await images.info(path, format=format)
+    return ImageFacts(
+        path=path,
+        format=info.format,
+        virtual_size=info.virtual_size,
+        actual_size=info.actual_size,
+        backing=info.backing_path,
+        backing_format=info.backing_format,
+        cluster_size=info.cluster_size,
+        extended_l2=bool(info.extended_l2),
+        block_device=info.block_device,
+    )
+
+
+def _free(folder: str) -> int | None:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+def _memory_in_use(record: DomainRecord) -> int:
+    if record.instance is None:
+        return 0
+    return (process.rss_kib(record.instance) or 0) * 1024
+
+
+async def _jobs(monitor: Monitor | None) -> tuple[str, ...]:
+    """Block jobs that run, as 'target: type'."""
+    if monitor is None:
+        return ()
+    return tuple(f"{job['device']}: {job['type']}" for job in await monitor.execute("query-block-jobs"))
