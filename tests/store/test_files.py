@@ -15,6 +15,7 @@ def test_writes_bytes_and_text_with_the_mode(tmp_path: Path) -> None:
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"one", 0o600)
     write_atomic(path, "zwölf", mode=0o644)
     assert (path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777) == ("zwölf", 0o644)
+    fsync_path(str(path))
     assert os.listdir(tmp_path) == ["a.xml"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from virtsnap.model.errors import ErrorCode, Failed
 
 
-def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
+def write_atomic(path: Path | str, data: bytes | str, mode: int = 0o600) -> None:
     """Replace `path` by `data` (text is written as UTF-8) with permission bits `mode`.
 
     When it returns, the content and its name are durable. When it raises, the old file is as it was and
@@ -21,6 +21,7 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
 
     Raises Failed (code 38, outcome undone) with the system's message.
     """
+    path = Path(path)
     content = data.encode() if isinstance(data, str) else data
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -41,7 +42,7 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
         raise _failed(f"cannot write data to file '{path}'", error) from error
 
 
-def fsync_path(path: Path) -> None:
+def fsync_path(path: Path | str) -> None:
     """Make a file's content, or the names in a directory, durable.
 
     Raises Failed (code 38) with the system's message.
