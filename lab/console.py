@@ -156,6 +156,28 @@ class GuestConsole:
         """Have the guest run a command whose answer never comes, such as `poweroff -f`."""
         await self._send(command)
 
+    async def seen(self, text: str, timeout: float = 30) -> None:
+        """Return when the guest has written `text`, as an answer or on its own."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._find(re.compile(re.escape(text.encode())))
+        except TimeoutError:
+            raise ConsoleTimeout(f"no {text!r} in {timeout} s; got: {self.transcript}") from None
+
+    async def write(self, data: bytes) -> None:
+        """Put bytes on the line as they are."""
+        waiting = memoryview(data)
+        while waiting:
+            if self._closed:
+                raise ConsoleClosed("the console is closed")
+            try:
+                waiting = waiting[os.write(self._fd, waiting) :]
+            except BlockingIOError:
+                await self._writable()
+            except OSError as error:
+                self.close()
+                raise ConsoleClosed(f"the console is gone: {error.strerror}") from error
+
     async def wait_closed(self, timeout: float = 30) -> None:
         """Return when the other end is gone."""
         try:
@@ -173,17 +195,7 @@ class GuestConsole:
         self._count += 1
         token = f"{self._nonce}-{self._count}"
         # The newline in front ends whatever half line the guest may hold.
-        waiting = memoryview(f"\n@{token} {command} #{token}\n".encode())
-        while waiting:
-            if self._closed:
-                raise ConsoleClosed("the console is closed")
-            try:
-                waiting = waiting[os.write(self._fd, waiting) :]
-            except BlockingIOError:
-                await self._writable()
-            except OSError as error:
-                self.close()
-                raise ConsoleClosed(f"the console is gone: {error.strerror}") from error
+        await self.write(f"\n@{token} {command} #{token}\n".encode())
         return token.encode()
 
     async def _find(self, pattern: re.Pattern[bytes], start: int = 0) -> re.Match[bytes]:

@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import EventListener, QMPClient, QMPError
 
 from lab.console import GuestConsole
 from lab.guest import GuestImage
@@ -38,6 +38,7 @@ class Machine:
         """`incoming`: a saved state to start from instead of booting. `options` go to QEMU as they are."""
         self._folder = tempfile.TemporaryDirectory(prefix="virtsnap-lab-")
         self.folder = Path(self._folder.name)
+        self._incoming = incoming
         self._process: asyncio.subprocess.Process | None = None
         self.qmp = QMPClient("lab")
         append = f"{guest.cmdline}{' virtsnap.tick=ttyS1' if tick else ''} {cmdline}"
@@ -50,7 +51,7 @@ class Machine:
             kind = "raw" if disk.suffix in (".raw", ".img") else "qcow2"
             self._command += ["-drive", f"if=none,id=d{number},format={kind},file={disk}"]
             self._command += ["-device", f"virtio-blk-pci,drive=d{number}"]
-        self._command += ["-incoming", f"file:{incoming}"] if incoming else []
+        self._command += ["-incoming", "defer"] if incoming else []
         self._command += options
 
     async def __aenter__(self) -> Machine:
@@ -63,6 +64,9 @@ class Machine:
                     *self._command, *line, pass_fds=[theirs.fileno()]
                 )
             await self.qmp.connect(ours)
+            if self._incoming:
+                await self._migration("migrate-incoming", self._incoming)
+                await self.execute("cont")
         except BaseException:
             ours.close()
             await self._end()
@@ -95,6 +99,24 @@ class Machine:
     async def execute(self, command: str, **arguments: Any) -> Any:
         """One QMP command."""
         return await self.qmp.execute(command, arguments or None)
+
+    async def save(self, state: Path) -> None:
+        """Stop the guest and write its memory and devices into `state`. It stays stopped."""
+        await self.execute("stop")
+        await self._migration("migrate", state)
+
+    async def _migration(self, command: str, state: Path) -> None:
+        events = EventListener("MIGRATION")
+        capability = {"capability": "events", "state": True}
+        with self.qmp.listen(events):
+            await self.execute("migrate-set-capabilities", capabilities=[capability])
+            await self.execute(command, uri=f"file:{state}")
+            async for event in events:
+                status = cast("dict[str, str]", event["data"])["status"]
+                if status == "failed":
+                    raise RuntimeError(f"{command} of {state} failed: {await self.execute('query-migrate')}")
+                if status == "completed":
+                    return
 
     async def console(self) -> GuestConsole:
         """A new connection to the guest's console."""

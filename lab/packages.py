@@ -6,10 +6,14 @@ cache, so no root is needed and no boot loader or initramfs of the host is touch
 
 from __future__ import annotations
 
+import getpass
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 KERNEL_PACKAGES = (
@@ -27,10 +31,9 @@ class LabError(Exception):
 
 def unpack_kernel(target: Path) -> None:
     """Put `vmlinuz`, `modules/` and `release` of the distribution's kernel into the folder `target`."""
-    packages = _kernel_packages()
-    with tempfile.TemporaryDirectory(prefix="kernel-", dir=target.parent) as text:
+    with _apt(target.parent) as apt, tempfile.TemporaryDirectory(prefix="kernel-", dir=target.parent) as text:
         work = Path(text)
-        _download(packages, work)
+        apt.download(apt.kernel_packages(), work)
         image = next((work / "tree/boot").glob("vmlinuz-*"))
         release = image.name.removeprefix("vmlinuz-")
         tree = next(path for path in _module_trees(work / "tree") if path.name == release)
@@ -48,9 +51,9 @@ def static_busybox(cache: Path) -> Path:
         return Path(found)
     kept = cache / "busybox"
     if not kept.exists():
-        with tempfile.TemporaryDirectory(prefix="busybox-", dir=cache) as text:
+        with _apt(cache) as apt, tempfile.TemporaryDirectory(prefix="busybox-", dir=cache) as text:
             work = Path(text)
-            _download(["busybox-static"], work)
+            apt.download(["busybox-static"], work)
             unpacked = next(
                 path for path in (work / "tree").rglob("busybox") if path.is_file() and "bin" in path.parts
             )
@@ -67,36 +70,67 @@ def _module_trees(root: Path) -> list[Path]:
     return [path for top in ("lib/modules", "usr/lib/modules") for path in (root / top).glob("*")]
 
 
-def _kernel_packages() -> list[str]:
-    for meta in KERNEL_PACKAGES:
-        image = [name for name in _depends(meta) if re.match(r"linux-image-(unsigned-)?\d", name)]
-        if image:
-            return [image[0], *(name for name in _depends(image[0]) if name.startswith("linux-modules-"))]
-    raise LabError(
-        "no kernel package is known to apt (looked for "
-        + ", ".join(KERNEL_PACKAGES)
-        + "): run 'apt-get update' as root, then try again"
-    )
+@contextmanager
+def _apt(folder: Path) -> Iterator[_Apt]:
+    """The machine's apt; where its package lists are missing, with lists of our own until the end."""
+    apt = _Apt([])
+    if apt.kernel_packages():
+        yield apt
+        return
+    with tempfile.TemporaryDirectory(prefix="lists-", dir=folder) as lists:
+        apt = _Apt(["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={lists}"])
+        apt.update()
+        if not apt.kernel_packages():
+            raise LabError(f"apt knows none of the packages {', '.join(KERNEL_PACKAGES)}")
+        yield apt
 
 
-def _depends(package: str) -> list[str]:
-    done = subprocess.run(
-        ["apt-cache", "depends", "--no-recommends", "--no-suggests", "--no-conflicts", package],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=False,
-    )
-    return re.findall(r"^\s*\|?(?:Depends|PreDepends): ([^<\s]+)", done.stdout, re.MULTILINE)
+@dataclass(frozen=True)
+class _Apt:
+    """apt without installing anything: works for any user."""
 
+    options: list[str]
 
-def _download(packages: list[str], work: Path) -> None:
-    """Unpack the packages into `work`/tree."""
-    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *packages]
-    done = subprocess.run(
-        command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if done.returncode:
-        raise LabError(f"cannot download {' '.join(packages)}: {done.stdout.strip()}")
-    for package in sorted(work.glob("*.deb")):
-        subprocess.run(["dpkg-deb", "-x", package.name, "tree"], cwd=work, check=True)
+    def kernel_packages(self) -> list[str]:
+        """The packages of the first kernel in our order of liking that is known; empty when none is."""
+        for meta in KERNEL_PACKAGES:
+            image = [name for name in self._depends(meta) if re.match(r"linux-image-(unsigned-)?\d", name)]
+            if image:
+                return [image[0], *(n for n in self._depends(image[0]) if n.startswith("linux-modules-"))]
+        return []
+
+    def update(self) -> None:
+        """Fetch the package lists."""
+        self._get(["update", "-qq"], Path("/"), "fetch the package lists")
+
+    def download(self, packages: list[str], work: Path) -> None:
+        """Unpack the packages into `work`/tree."""
+        self._get(["download", "-qq", *packages], work, f"download {' '.join(packages)}")
+        for package in sorted(work.glob("*.deb")):
+            subprocess.run(["dpkg-deb", "-x", package.name, "tree"], cwd=work, check=True)
+
+    def _get(self, words: list[str], work: Path, purpose: str) -> None:
+        # The sandbox user could not write into our folder.
+        command = ["apt-get", "-o", f"APT::Sandbox::User={getpass.getuser()}", *self.options, *words]
+        try:
+            done = subprocess.run(
+                command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            )
+        except FileNotFoundError:
+            raise LabError(
+                "the guest is built from Debian's or Ubuntu's packages, and there is no apt"
+            ) from None
+        if done.returncode:
+            raise LabError(f"cannot {purpose}: {done.stdout.strip()}")
+
+    def _depends(self, package: str) -> list[str]:
+        command = ["apt-cache", *self.options, "depends", "--no-recommends", "--no-suggests", package]
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False
+            )
+        except FileNotFoundError:
+            raise LabError(
+                "the guest is built from Debian's or Ubuntu's packages, and there is no apt"
+            ) from None
+        return re.findall(r"^\s*\|?Depends: ([^<\s]+)", done.stdout, re.MULTILINE)

@@ -52,7 +52,7 @@ dirty() {
         background dirty dirty_loop
         ;;
     stop)
-        background_stop dirty
+        background_stop dirty || return
         rm -f /run/dirty /run/dirty.0 /run/dirty.1
         ;;
     *) echo "usage: dirty start MIB | stop"; return 2 ;;

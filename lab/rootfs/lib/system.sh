@@ -5,7 +5,11 @@ background() {
     name=$1
     shift
     [ ! -e "/run/$name.pid" ] || { echo "$name runs already"; return 1; }
-    "$@" </dev/null >/dev/null 2>&1 &
+    # exec, because a mere redirection keeps copies of the old ones: the answer would wait for this process.
+    (
+        exec </dev/null >/dev/null 2>&1
+        "$@"
+    ) &
     echo $! >"/run/$name.pid"
 }
 
