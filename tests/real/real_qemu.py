@@ -13,6 +13,8 @@ from virtsnap.qemu.monitor import Monitor
 
 EMULATOR = os.environ.get("VIRTSNAP_TEST_QEMU", "qemu-system-x86_64")
 """Another QEMU to test with; VIRTSNAP_TEST_QEMU_ARGS are its extra arguments (such as -L)."""
+EMULATOR_IMG = os.environ.get("VIRTSNAP_TEST_QEMU_IMG", "qemu-img")
+QEMU_IO = os.environ.get("VIRTSNAP_TEST_QEMU_IO", "qemu-io")
 
 
 @dataclass
