@@ -1,0 +1,23 @@
+"""What `complete` must know of the host: which QEMU there is and what it offers.
+
+Gathered by the `qemu` package; this is the value only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Host:
+    """One QEMU binary of one architecture."""
+
+    emulator: str = "/usr/bin/qemu-system-x86_64"
+    qemu_version: tuple[int, int, int] = (10, 0, 0)
+    machine_aliases: Mapping[str, str] = field(
+        default_factory=lambda: {"q35": "pc-q35-10.0", "pc": "pc-i440fx-10.0"}
+    )
+    """Alias -> versioned machine type, from query-machines."""
+    default_machine: str = "pc"
+    """What a definition that names no machine gets."""
