@@ -90,7 +90,8 @@ def prepare_request(
     """
     if flags & Flag.HALT and not record.persistent:
         raise OperationInvalid("cannot halt after transient domain snapshot")
-    snapshot = replace(parsed, name=parsed.name or _default_name(now, taken), creation_time=now)
+    name = _default_name(now, taken) if parsed.name in ("", str(now)) else parsed.name
+    snapshot = replace(parsed, name=name, creation_time=now)
     if not flags & Flag.NO_METADATA:
         _check_name(snapshot.name)
     if flags & Flag.LIVE and (not record.active or snapshot.memory is not Location.EXTERNAL):
@@ -244,6 +245,11 @@ def _check_external(facts: DomainFacts, flags: Flag, disk: DomainDisk, entry: Sn
     if entry.type not in ("file", "block"):
         when = "active" if active else "inactive"
         raise InternalRefused(f"external {when} snapshots are not supported on '{entry.type}' disks")
+    if entry.source_xml is not None or entry.driver_xml is not None:
+        raise ConfigUnsupported(
+            f"snapshot disk '{name}' asks for more than a path and a format (security label, metadata "
+            "cache and the like), which is not supported"
+        )
     if active and disk.device == "lun":
         raise ConfigUnsupported("external active snapshots are not supported on scsi passthrough devices")
     if active and disk.transient:

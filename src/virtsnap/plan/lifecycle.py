@@ -1,0 +1,36 @@
+"""Starting and ending a domain, as plans: the same journal keeps them whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from virtsnap.model.domain import DomainRecord, Reason
+from virtsnap.model.errors import OperationInvalid
+from virtsnap.model.steps import KillQemu, Plan, ResumeGuest, StartQemu, StoreWrite
+
+
+def plan_start(record: DomainRecord, *, id: int, root: str, paused: bool) -> Plan:
+    """Boot the definition. Raises OperationInvalid when the domain runs."""
+    if record.active:
+        raise OperationInvalid("domain is already running")
+    run_dir = f"{root}/run/{id}"
+    reason = Reason.PAUSED_USER if paused else Reason.RUNNING_BOOTED
+    return Plan(
+        operation="start",
+        subject=record.name,
+        prepare=(StartQemu(id, run_dir, record.config_xml, incoming=False),),
+        commit=StoreWrite(record=replace(record, live_xml=record.config_xml, reason=reason), started=run_dir),
+        finish=() if paused else (ResumeGuest(),),
+    )
+
+
+def plan_stop(record: DomainRecord, reason: Reason) -> Plan:
+    """End the process. Raises OperationInvalid when there is none."""
+    if record.instance is None:
+        raise OperationInvalid("domain is not running")
+    return Plan(
+        operation="destroy",
+        subject=record.name,
+        commit=StoreWrite(record=replace(record, live_xml=None, instance=None, reason=reason)),
+        finish=(KillQemu(record.instance.run_dir),),
+    )

@@ -1,0 +1,87 @@
+"""What all calls of the local service share: the root folder, the store, and the way into a domain.
+
+A call that changes a domain goes through `operation`: it holds the domain's lock, brings an interrupted
+operation to its end and the record up to date before it looks at anything. A call that only reads goes
+through `look`, which waits for nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from virtsnap.engine.locks import DomainLock
+from virtsnap.engine.refresh import observed, settle
+from virtsnap.engine.runner import Runner
+from virtsnap.engine.world import World
+from virtsnap.model.domain import DomainRecord
+from virtsnap.model.errors import NoDomain, OperationDenied, SystemRefused
+from virtsnap.qemu.capabilities import Capabilities, probe
+from virtsnap.service.interface import Progress, ProgressCallback
+from virtsnap.store.database import Store, open_store
+
+DEFAULT_EMULATOR = "/usr/bin/qemu-system-x86_64"
+
+
+class Context:
+    """One open connection to a root folder."""
+
+    def __init__(self, root: Path, readonly: bool = False) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.readonly = readonly
+        self.uri = f"qemu:///embed?root={self.root}"
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SystemRefused(f"cannot create directory '{self.root}': {error.strerror}") from error
+        self.store: Store = open_store(self.root)
+
+    async def close(self) -> None:
+        """Let go of the store. Guests run on."""
+        self.store.close()
+
+    def writable(self, function: str) -> None:
+        """Raises OperationDenied on a read-only connection."""
+        if self.readonly:
+            raise OperationDenied(f"read only access prevents {function}")
+
+    async def look(self, uuid: str) -> DomainRecord:
+        """The domain as it is now. Raises NoDomain."""
+        record = self._record(uuid)
+        lock = DomainLock(self.root, uuid)
+        stale = observed(record) != record or self.store.journal(uuid) is not None
+        if stale and not self.readonly and lock.try_acquire():
+            lock.release()
+            async with self.operation(uuid) as world:
+                return world.record()
+        return observed(record)
+
+    @contextlib.asynccontextmanager
+    async def operation(self, uuid: str, progress: ProgressCallback | None = None) -> AsyncIterator[World]:
+        """The domain's lock, with everything that was left open brought to its end first."""
+        self._record(uuid)
+
+        def report(label: str, done: int, total: int) -> None:
+            if progress is not None:
+                progress(Progress(label, done, total))
+
+        async with DomainLock(self.root, uuid).acquired():
+            world = World(self.root, self.store, uuid, report)
+            try:
+                await Runner(world).recover()
+                settle(self.store, world.record())
+                yield world
+            finally:
+                await world.close()
+
+    async def capabilities(self, emulator: str | None = None) -> Capabilities:
+        """What the emulator can do; asked once and remembered."""
+        return await probe(emulator or DEFAULT_EMULATOR, cache=self.root / "cache")
+
+    def _record(self, uuid: str) -> DomainRecord:
+        record = self.store.domain(uuid)
+        if record is None:
+            raise NoDomain(f"no domain with matching uuid '{uuid}'")
+        return record

@@ -1,0 +1,410 @@
+"""The calls on domains: define, start, stop, look."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import uuid as uuids
+from dataclasses import replace
+from enum import IntFlag
+from pathlib import Path
+from typing import TypeVar
+
+from virtsnap.engine.runner import Runner
+from virtsnap.engine.world import World, query_path
+from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.machine.complete import complete
+from virtsnap.machine.host import Host
+from virtsnap.model.domain import (
+    BlockInfo,
+    DomainInfo,
+    DomainRecord,
+    DomainState,
+    Reason,
+)
+from virtsnap.model.errors import (
+    BareInvalidArg,
+    Failed,
+    InternalRefused,
+    InvalidArg,
+    NoDomain,
+    NoSupport,
+    OperationFailed,
+    OperationInvalid,
+    OperationUnsupported,
+)
+from virtsnap.model.flags import (
+    DomainDefine,
+    DomainDestroy,
+    DomainList,
+    DomainStart,
+    DomainUndefine,
+    DomainXml,
+    ShutdownMethod,
+)
+from virtsnap.plan.lifecycle import plan_start, plan_stop
+from virtsnap.qemu import images, process
+from virtsnap.qemu.monitor import Monitor, MonitorLost
+from virtsnap.service.context import DEFAULT_EMULATOR, Context
+from virtsnap.service.interface import BlockDevice, DomainHandle
+
+_QUERY_SECONDS = 2.0
+_REBOOT_SECONDS = 120.0
+
+
+class DomainCalls(Context):
+    """See `service.interface.Service`."""
+
+    # --- connection ------------------------------------------------------------------------------------
+
+    async def list_domains(self, flags: int = 0) -> list[DomainHandle]:
+        """Domains that every group of the flags lets through, by name."""
+        _known(flags, DomainList, "qemuConnectListAllDomains")
+        found = [await self.look(record.uuid) for record in self.store.domains()]
+        return [_handle(record) for record in found if self._listed(record, DomainList(flags))]
+
+    def _listed(self, record: DomainRecord, flags: DomainList) -> bool:
+        f, state = DomainList, record.state
+        other = state not in (DomainState.RUNNING, DomainState.PAUSED, DomainState.SHUTOFF)
+        has_snapshot = (
+            len(self.store.tree(record.uuid)) > 0 if flags & (f.HAS_SNAPSHOT | f.NO_SNAPSHOT) else False
+        )
+        groups = (
+            {f.ACTIVE: record.active, f.INACTIVE: not record.active},
+            {f.PERSISTENT: record.persistent, f.TRANSIENT: not record.persistent},
+            {
+                f.RUNNING: state is DomainState.RUNNING,
+                f.PAUSED: state is DomainState.PAUSED,
+                f.SHUTOFF: state is DomainState.SHUTOFF,
+                f.OTHER: other,
+            },
+            {f.MANAGEDSAVE: False, f.NO_MANAGEDSAVE: True},
+            {f.AUTOSTART: record.autostart, f.NO_AUTOSTART: not record.autostart},
+            {f.HAS_SNAPSHOT: has_snapshot, f.NO_SNAPSHOT: not has_snapshot},
+            {f.HAS_CHECKPOINT: False, f.NO_CHECKPOINT: True},
+        )
+        return all(
+            not any(flags & bit for bit in group) or any(flags & bit and true for bit, true in group.items())
+            for group in groups
+        )
+
+    async def lookup_by_name(self, name: str) -> DomainHandle:
+        """Raises NoDomain."""
+        record = self.store.domain_by_name(name)
+        if record is None:
+            raise NoDomain(f"no domain with matching name '{name}'")
+        return _handle(await self.look(record.uuid))
+
+    async def lookup_by_uuid(self, uuid: str) -> DomainHandle:
+        """Raises NoDomain, InvalidArg for what is not a uuid."""
+        try:
+            canonical = str(uuids.UUID(uuid))
+        except ValueError as error:
+            raise InvalidArg(f"invalid UUID: {uuid}") from error
+        return _handle(await self.look(canonical))
+
+    async def lookup_by_id(self, id: int) -> DomainHandle:
+        """Raises NoDomain."""
+        record = self.store.domain_by_id(id)
+        if record is not None:
+            record = await self.look(record.uuid)
+        if record is None or not record.active:
+            raise NoDomain(f"no domain with matching id {id}")
+        return _handle(record)
+
+    async def hypervisor_version(self) -> int:
+        """QEMU's version as libvirt counts."""
+        major, minor, micro = (await self.capabilities()).version
+        return major * 1_000_000 + minor * 1_000 + micro
+
+    async def define_xml(self, xml: str, flags: int = 0) -> DomainHandle:
+        """Raises XmlError and its kin, OperationFailed when name or uuid belong to another domain."""
+        self.writable("virDomainDefineXML")
+        _known(flags, DomainDefine, "qemuDomainDefineXMLFlags")
+        if flags & DomainDefine.VALIDATE:
+            raise OperationUnsupported("validating a domain against a schema is not supported")
+        definition = await self._completed(DomainDefinition.parse(xml))
+        assert definition.uuid is not None
+        uuid, name, text = definition.uuid, definition.name, definition.to_inactive_xml()
+        same_name, same_uuid = self.store.domain_by_name(name), self.store.domain(uuid)
+        if same_uuid is not None and same_uuid.name != name:
+            raise OperationFailed(f"domain '{same_uuid.name}' is already defined with uuid {uuid}")
+        if same_name is not None and same_name.uuid != uuid:
+            raise OperationFailed(f"domain '{name}' already exists with uuid {same_name.uuid}")
+        if same_uuid is None:
+            with self.store.transaction() as tx:
+                tx.put_domain(DomainRecord(uuid, name, text))
+        else:
+            async with self.operation(uuid) as world:
+                with self.store.transaction() as tx:
+                    tx.put_domain(replace(world.record(), config_xml=text, persistent=True))
+        return _handle(self._record(uuid))
+
+    async def _completed(self, definition: DomainDefinition) -> DomainDefinition:
+        if definition.uuid is None:
+            definition = definition.with_uuid(str(uuids.uuid4()))
+        emulator = definition.emulator or DEFAULT_EMULATOR
+        caps = await self.capabilities(emulator)
+        return complete(
+            definition,
+            Host(emulator=emulator, qemu_version=caps.version, machine_aliases=caps.machine_aliases),
+        )
+
+    # --- life ------------------------------------------------------------------------------------------
+
+    async def undefine(self, uuid: str, flags: int = 0) -> None:
+        """Raises OperationInvalid while something would be lost that no flag gives up."""
+        self.writable("virDomainUndefine")
+        flag = _known(flags, DomainUndefine, "qemuDomainUndefineFlags")
+        async with self.operation(uuid) as world:
+            record = world.record()
+            if not record.persistent:
+                raise OperationInvalid("cannot undefine transient domain")
+            if record.active:
+                with self.store.transaction() as tx:
+                    tx.put_domain(replace(record, persistent=False))
+                return
+            count = len(self.store.tree(uuid))
+            if count and not flag & DomainUndefine.SNAPSHOTS_METADATA:
+                raise OperationInvalid(f"cannot delete inactive domain with {count} snapshots")
+            nvram = DomainDefinition.parse(record.config_xml).nvram_path
+            if nvram is not None and os.path.exists(nvram):
+                if flag & DomainUndefine.NVRAM:
+                    os.unlink(nvram)
+                elif not flag & DomainUndefine.KEEP_NVRAM:
+                    raise OperationInvalid("cannot undefine domain with nvram")
+            with self.store.transaction() as tx:
+                tx.delete_domain(uuid)
+
+    async def create(self, uuid: str, flags: int = 0) -> DomainHandle:
+        """Start the domain. Raises OperationInvalid when it runs, Failed with QEMU's own words."""
+        self.writable("virDomainCreateWithFlags")
+        flag = _known(flags, DomainStart, "qemuDomainCreateWithFlags")
+        if flag & DomainStart.AUTODESTROY:
+            raise OperationUnsupported("autodestroy needs a daemon that watches the client")
+        if flag & DomainStart.RESET_NVRAM:
+            raise OperationUnsupported("resetting NVRAM is not supported")
+        async with self.operation(uuid) as world:
+            record = world.record()
+            if record.active:
+                raise OperationInvalid("domain is already running")
+            with self.store.transaction() as tx:
+                id = tx.next_domain_id()
+            plan = plan_start(record, id=id, root=str(self.root), paused=bool(flag & DomainStart.PAUSED))
+            await Runner(world).run(plan)
+            return _handle(world.record())
+
+    async def destroy(self, uuid: str, flags: int = 0) -> None:
+        """End the domain at once. Raises OperationInvalid when it does not run."""
+        self.writable("virDomainDestroy")
+        flag = _known(flags, DomainDestroy, "qemuDomainDestroyFlags")
+        async with self.operation(uuid) as world:
+            record = world.record()
+            await Runner(world).run(plan_stop(record, Reason.SHUTOFF_DESTROYED))
+            if not record.persistent:
+                with self.store.transaction() as tx:
+                    tx.delete_domain(uuid)
+            if flag & DomainDestroy.REMOVE_LOGS:
+                (self.root / "log" / f"{uuid}.log").unlink(missing_ok=True)
+
+    async def shutdown(self, uuid: str, flags: int = 0) -> None:
+        """Press the power button. Raises OperationInvalid when it does not run."""
+        self.writable("virDomainShutdown")
+        _acpi_only(flags, "qemuDomainShutdownFlags")
+        async with self.operation(uuid) as world:
+            await (await _running(world)).execute("system_powerdown")
+
+    async def reboot(self, uuid: str, flags: int = 0) -> None:
+        """Press the power button and start the guest again when it is down, in the same process.
+
+        Waits for the guest, since nobody else does. Raises Failed when it does not react in two minutes.
+        """
+        self.writable("virDomainReboot")
+        _acpi_only(flags, "qemuDomainReboot")
+        async with self.operation(uuid) as world:
+            monitor = await _running(world)
+            await monitor.execute("set-action", shutdown="pause")
+            try:
+                async with monitor.events("SHUTDOWN") as listener, asyncio.timeout(_REBOOT_SECONDS):
+                    await monitor.execute("system_powerdown")
+                    await listener.get()
+                await monitor.execute("system_reset")
+                await monitor.execute("cont")
+            except TimeoutError as error:
+                raise Failed("the guest did not react to its power button in two minutes") from error
+            finally:
+                if not monitor.lost:
+                    await monitor.execute("set-action", shutdown="poweroff")
+
+    async def reset(self, uuid: str) -> None:
+        """Press the reset button."""
+        self.writable("virDomainReset")
+        async with self.operation(uuid) as world:
+            await (await _running(world)).execute("system_reset")
+
+    async def suspend(self, uuid: str) -> None:
+        """Stop the virtual CPUs; quiet when they stand still already."""
+        self.writable("virDomainSuspend")
+        async with self.operation(uuid) as world:
+            monitor = await _running(world)
+            record = world.record()
+            if record.state is DomainState.PMSUSPENDED:
+                raise OperationInvalid("domain is pmsuspended")
+            if record.state is DomainState.PAUSED:
+                return
+            await monitor.execute("stop")
+            self._put_reason(record, Reason.PAUSED_USER)
+
+    async def resume(self, uuid: str) -> None:
+        """Let the virtual CPUs run. Raises OperationInvalid when they do."""
+        self.writable("virDomainResume")
+        async with self.operation(uuid) as world:
+            monitor = await _running(world)
+            record = world.record()
+            if record.state is DomainState.PMSUSPENDED:
+                raise OperationInvalid("domain is pmsuspended")
+            if record.state is DomainState.RUNNING:
+                raise OperationInvalid("domain is already running")
+            await monitor.execute("cont")
+            self._put_reason(record, Reason.RUNNING_UNPAUSED)
+
+    def _put_reason(self, record: DomainRecord, reason: Reason) -> None:
+        with self.store.transaction() as tx:
+            tx.put_domain(replace(record, reason=reason))
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    async def domain_info(self, uuid: str) -> DomainInfo:
+        """virDomainGetInfo. Raises NoDomain."""
+        record = await self.look(uuid)
+        definition = DomainDefinition.parse(record.live_xml or record.config_xml)
+        instance = record.instance
+        return DomainInfo(
+            id=instance.id if instance is not None else None,
+            name=record.name,
+            uuid=record.uuid,
+            os_type=definition.os_type,
+            state=record.state,
+            vcpus=definition.vcpus,
+            cpu_time_ns=process.cpu_time_ns(instance) if instance is not None else None,
+            max_memory_kib=definition.memory_kib,
+            used_memory_kib=await _balloon_kib(record, definition),
+            persistent=record.persistent,
+            autostart=record.autostart,
+        )
+
+    async def domain_state(self, uuid: str) -> tuple[DomainState, Reason]:
+        """virDomainGetState. Raises NoDomain."""
+        record = await self.look(uuid)
+        return record.state, record.reason
+
+    async def domain_xml(self, uuid: str, flags: int = 0) -> str:
+        """virDomainGetXMLDesc. Raises NoDomain."""
+        flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
+        record = await self.look(uuid)
+        inactive = bool(flag & (DomainXml.INACTIVE | DomainXml.MIGRATABLE)) or record.live_xml is None
+        text = record.config_xml if inactive or record.live_xml is None else record.live_xml
+        definition = DomainDefinition.parse(text)
+        if not flag & DomainXml.SECURE:
+            definition = definition.without_secrets()
+        return definition.to_inactive_xml() if inactive else definition.to_xml()
+
+    async def block_devices(self, uuid: str, inactive: bool = False) -> list[BlockDevice]:
+        """The disks, in the definition's order. Raises NoDomain."""
+        record = await self.look(uuid)
+        text = record.config_xml if inactive or record.live_xml is None else record.live_xml
+        return [
+            BlockDevice(disk.type, disk.device, disk.target, disk.source)
+            for disk in DomainDefinition.parse(text).disks
+        ]
+
+    async def block_info(self, uuid: str, path: str) -> BlockInfo:
+        """virDomainGetBlockInfo. Raises InvalidArg for a disk that is not there or is empty."""
+        record = await self.look(uuid)
+        disks = DomainDefinition.parse(record.live_xml or record.config_xml).disks
+        disk = next((d for d in disks if path in (d.target, d.source)), None)
+        if disk is None:
+            raise InvalidArg(f"invalid path {path} not assigned to domain")
+        if disk.source is None:
+            raise InvalidArg(f"disk '{disk.target}' does not currently have a source assigned")
+        info = await images.info(disk.source, format=disk.format)
+        physical = info.virtual_size if info.block_device else os.stat(disk.source).st_size
+        return BlockInfo(capacity=info.virtual_size, allocation=info.actual_size, physical=physical)
+
+    async def screenshot(self, uuid: str, screen: int = 0) -> tuple[str, bytes]:
+        """MIME type and picture. Raises OperationInvalid when the domain does not run."""
+        self.writable("virDomainScreenshot")
+        if screen:
+            raise InvalidArg(f"currently is supported only taking screenshots of screen ID 0, not {screen}")
+        async with self.operation(uuid) as world:
+            monitor = await _running(world)
+            folder = world.record().instance
+            assert folder is not None
+            with tempfile.TemporaryDirectory(dir=folder.run_dir) as scratch:
+                picture = Path(scratch, "screen")
+                await monitor.execute("screendump", filename=str(picture))
+                return "image/x-portable-pixmap", picture.read_bytes()
+
+    async def console_path(self, uuid: str, device: str | None = None) -> str:
+        """Where a console or serial device is reached. Raises OperationInvalid, InternalRefused."""
+        record = await self.look(uuid)
+        if record.live_xml is None:
+            raise OperationInvalid("domain is not running")
+        for element in DomainDefinition.parse(record.live_xml).tree().iterfind("devices/*"):
+            if element.tag not in ("console", "serial", "parallel", "channel"):
+                continue
+            alias = element.find("alias")
+            name = alias.get("name") if alias is not None else None
+            if device is None and element.tag not in ("console", "serial"):
+                continue
+            if device is not None and name != device:
+                continue
+            source = element.find("source")
+            path = source.get("path") if source is not None else None
+            if path is None or element.get("type") not in ("pty", "unix"):
+                raise InternalRefused(f"character device {name} is not using a PTY")
+            return path if element.get("type") == "pty" else f"unix:{path}"
+        raise InternalRefused(f"cannot find character device {device or '(null)'}")
+
+
+def _handle(record: DomainRecord) -> DomainHandle:
+    return DomainHandle(record.uuid, record.name, record.instance.id if record.instance else None)
+
+
+F = TypeVar("F", bound=IntFlag)
+
+
+def _known(flags: int, allowed: type[F], function: str) -> F:
+    unknown = flags & ~sum(allowed)
+    if unknown:
+        raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function {function}")
+    return allowed(flags)
+
+
+def _acpi_only(flags: int, function: str) -> None:
+    flag = _known(flags, ShutdownMethod, function)
+    if flag & ~ShutdownMethod.ACPI_POWER_BTN:
+        names = ", ".join(x.name or "" for x in ShutdownMethod if flag & x and x.value != 1)
+        raise NoSupport(f"only the ACPI power button is supported, not {names.lower()}")
+
+
+async def _running(world: World) -> Monitor:
+    monitor = await world.monitor()
+    if monitor is None:
+        raise OperationInvalid("domain is not running")
+    return monitor
+
+
+async def _balloon_kib(record: DomainRecord, definition: DomainDefinition) -> int:
+    """What the balloon leaves the guest; the definition's figure where nobody answers."""
+    if record.instance is None:
+        return definition.current_memory_kib
+    try:
+        async with await Monitor.connect(
+            query_path(record.instance.run_dir), timeout=_QUERY_SECONDS
+        ) as monitor:
+            answer = await monitor.execute("query-balloon")
+    except (MonitorLost, Failed):
+        return definition.current_memory_kib
+    return int(answer["actual"]) // 1024

@@ -1,0 +1,21 @@
+"""The service inside the process: everything in one root folder, no daemon.
+
+Guests outlive it; a lock per domain keeps two processes apart; whatever one process leaves unfinished the
+next one completes or undoes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from virtsnap.service.domains import DomainCalls
+from virtsnap.service.snapshots import SnapshotCalls
+
+
+class LocalService(DomainCalls, SnapshotCalls):
+    """`service.interface.Service` over a root folder."""
+
+
+async def open_local(root: Path, readonly: bool = False) -> LocalService:
+    """Open a root folder, made with mode 0700 if missing. Raises SystemRefused when it cannot be."""
+    return LocalService(root, readonly)

@@ -1,0 +1,148 @@
+"""The calls on snapshots: read the request, take the facts, plan, run."""
+
+from __future__ import annotations
+
+import time
+
+from virtsnap.engine.runner import Runner
+from virtsnap.engine.world import World
+from virtsnap.formats.snapshot_xml import format_snapshot, parse_snapshot
+from virtsnap.model.errors import BareInvalidArg, NoSnapshot, OperationUnsupported, XmlInvalidSchema
+from virtsnap.model.facts import DomainFacts
+from virtsnap.model.flags import SnapshotCreate
+from virtsnap.model.snapshot import SnapshotTree
+from virtsnap.model.steps import Plan
+from virtsnap.plan import create, delete, revert
+from virtsnap.plan.describe import describe
+from virtsnap.plan.requests import DeleteRequest, RevertRequest
+from virtsnap.qemu import facts as reader
+from virtsnap.qemu.memory import choose_way
+from virtsnap.service.context import Context
+from virtsnap.service.interface import PlanReport, ProgressCallback
+
+
+class SnapshotCalls(Context):
+    """See `service.interface.Service`."""
+
+    async def snapshot_tree(self, uuid: str) -> SnapshotTree:
+        """All snapshots. Raises NoDomain."""
+        await self.look(uuid)
+        return self.store.tree(uuid)
+
+    async def snapshot_xml(self, uuid: str, name: str, flags: int = 0) -> str:
+        """The document as libvirt writes it. Raises NoSnapshot."""
+        if flags & ~1:
+            raise BareInvalidArg(
+                f"unsupported flags (0x{flags & ~1:x}) in function qemuDomainSnapshotGetXMLDesc"
+            )
+        if flags & 1:
+            self.writable("virDomainSnapshotGetXMLDesc with secure flag")
+        tree = await self.snapshot_tree(uuid)
+        if name not in tree:
+            raise NoSnapshot(f"no domain snapshot with matching name '{name}'")
+        return format_snapshot(tree[name], secure=bool(flags & 1), uuid=uuid)
+
+    async def snapshot_create_xml(
+        self,
+        uuid: str,
+        xml: str,
+        flags: int = 0,
+        *,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> str | PlanReport:
+        """Take a snapshot. Raises Refused before anything is touched, Failed after it was undone."""
+        self.writable("virDomainSnapshotCreateXML")
+        flag = create.check_flags(flags)
+        if flag & SnapshotCreate.VALIDATE:
+            raise XmlInvalidSchema("validating a snapshot against a schema is not supported")
+        if flag & SnapshotCreate.REDEFINE:
+            raise OperationUnsupported("redefining snapshots is not supported by this version")
+        async with self.operation(uuid, progress) as world:
+            record = world.record()
+            now = int(time.time())
+            offline = bool(flag & SnapshotCreate.DISK_ONLY) or not record.active
+            parsed = parse_snapshot(xml, redefine=False, offline=offline, now=now)
+            taken = frozenset(self.store.tree(uuid).snapshots)
+            request = create.prepare_request(parsed, flag, record, now, taken, reader.is_regular)
+            facts = await self._facts(world)
+            facts = await reader.with_files(facts, create.paths_of(request))
+            plan = create.plan_create(facts, request)
+            if dry_run:
+                return _report(plan)
+            await Runner(world).run(plan, facts)
+            return request.snapshot.name
+
+    async def snapshot_revert(
+        self,
+        uuid: str,
+        name: str,
+        flags: int = 0,
+        *,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport | None:
+        """Go back to a snapshot. Raises Refused before anything is touched, Failed after it was undone."""
+        self.writable("virDomainRevertToSnapshot")
+        request = RevertRequest(name, revert.check_flags(flags))
+        async with self.operation(uuid, progress) as world:
+            facts = await self._facts(world, starts=not dry_run)
+            facts = await reader.with_files(facts, revert.paths_of(facts, request))
+            plan = revert.plan_revert(facts, request)
+            if dry_run:
+                return _report(plan)
+            await Runner(world).run(plan, facts)
+            return None
+
+    async def snapshot_delete(
+        self,
+        uuid: str,
+        name: str,
+        flags: int = 0,
+        *,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport | None:
+        """Forget a snapshot. Raises Refused before anything is touched."""
+        self.writable("virDomainSnapshotDelete")
+        request = DeleteRequest(name, delete.check_flags(flags))
+        async with self.operation(uuid, progress) as world:
+            facts = await self._facts(world)
+            plan = delete.plan_delete(facts, request)
+            if dry_run:
+                return _report(plan)
+            await Runner(world).run(plan, facts)
+            return None
+
+    async def _facts(self, world: World, *, starts: bool = False) -> DomainFacts:
+        record, next_id = world.record(), 0
+        if starts:
+            with self.store.transaction() as tx:
+                next_id = tx.next_domain_id()
+        return await reader.gather(
+            root=str(self.root),
+            record=record,
+            tree=self.store.tree(world.uuid),
+            owned=dict(self.store.images(world.uuid)),
+            others=[
+                (other, self.store.tree(other.uuid))
+                for other in self.store.domains()
+                if other.uuid != world.uuid
+            ],
+            monitor=await world.monitor(),
+            memory_way=choose_way(await self.capabilities()),
+            next_id=next_id,
+        )
+
+
+def _report(plan: Plan) -> PlanReport:
+    words = describe(plan)
+    return PlanReport(
+        operation=plan.operation,
+        subject=plan.subject,
+        makes=words.makes,
+        removes=words.removes,
+        merges=words.merges,
+        pause=plan.pause,
+        steps=words.steps,
+    )
