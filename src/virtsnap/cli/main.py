@@ -7,7 +7,7 @@ Ctrl-C. `--version` and help return before asyncio or the engine is imported.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from virtsnap import __version__
 from virtsnap.cli.errors import CliError, UsageError
@@ -51,15 +51,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(session: Session, commands: Sequence[Parsed]) -> int:
-    import asyncio
-
     from virtsnap.cli.runner import run_all
+
+    if all(parsed.help or not parsed.command.connects for parsed in commands):
+        return _status(session, _without_loop(run_all(session, commands)))
+    import asyncio
 
     # asyncio.run turns the first SIGINT into a cancellation of this task: the service undoes what it
     # has begun, and only then does KeyboardInterrupt arrive here.
-    good = asyncio.run(run_all(session, commands))
+    return _status(session, asyncio.run(run_all(session, commands)))
+
+
+def _status(session: Session, good: bool) -> int:
     session.flush()
     return 0 if good else 1
+
+
+def _without_loop(coroutine: Coroutine[object, None, bool]) -> bool:
+    """Run what never waits, such as help, without the time that importing asyncio takes."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return bool(end.value)
+    coroutine.close()
+    raise AssertionError("a command that does not connect waited for something")
 
 
 def _commands(words: Sequence[str]) -> list[Parsed]:

@@ -33,5 +33,6 @@ COMMANDS = {
         (positional("command", _SUBJECT),),
         "Prints global help, command specific help, or help for a\ngroup of related commands",
         ("help snapshot", "help snapshot-create-as"),
+        connects=False,
     )
 }

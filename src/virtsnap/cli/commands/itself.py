@@ -60,8 +60,9 @@ COMMANDS = {
         _cd,
         (positional("dir", "directory to switch to (default: home or else root)"),),
         "Change the current directory.",
+        connects=False,
     ),
-    "pwd": Command(_pwd, (), "Print the current directory."),
+    "pwd": Command(_pwd, (), "Print the current directory.", connects=False),
     "echo": Command(
         _echo,
         (
@@ -73,12 +74,13 @@ COMMANDS = {
             many("string", "arguments to echo", place=Place.POSITIONAL),
         ),
         "Echo back arguments, possibly with quoting. Used for internal testing.",
+        connects=False,
     ),
     "connect": Command(
         _connect,
         (positional("name", "connection URI"), flag("readonly", "read-only connection")),
         "Leave the present connection and open another one.",
     ),
-    "quit": Command(_quit),
-    "exit": Command(_quit),
+    "quit": Command(_quit, connects=False),
+    "exit": Command(_quit, connects=False),
 }

@@ -1,0 +1,117 @@
+"""Connection: domains found, listed and defined. libvirt's virConnect."""
+
+from __future__ import annotations
+
+import os
+import uuid as uuids
+from types import TracebackType
+from typing import Self
+
+from virtsnap import __version__
+from virtsnap.api.aio.domain import Domain
+from virtsnap.model.errors import InvalidArg
+from virtsnap.model.flags import DomainList
+from virtsnap.service.interface import Service
+
+
+class Connection:
+    """A way to domains. Close it, or use it as a context manager."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._open = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> int:
+        """Let go of the service. Domains run on. Closing twice does nothing. Returns 0."""
+        if self._open:
+            self._open = False
+            await self._service.close()
+        return 0
+
+    def isAlive(self) -> bool:
+        """Not closed yet (virConnectIsAlive)."""
+        return self._open
+
+    def getURI(self) -> str:
+        """The connection's URI, whole (virConnectGetURI)."""
+        return self._service.uri
+
+    def getType(self) -> str:
+        """The kind of hypervisor: 'QEMU' (virConnectGetType)."""
+        return "QEMU"
+
+    def getHostname(self) -> str:
+        """The host that domains run on (virConnectGetHostname)."""
+        return os.uname().nodename
+
+    def getLibVersion(self) -> int:
+        """virtsnap's version, as libvirt counts: major * 1,000,000 + minor * 1,000 + micro."""
+        major, minor, micro = (int(part) for part in __version__.split(".")[:3])
+        return major * 1_000_000 + minor * 1_000 + micro
+
+    async def getVersion(self) -> int:
+        """QEMU's version, counted the same way (virConnectGetVersion)."""
+        return await self._service.hypervisor_version()
+
+    async def listAllDomains(self, flags: int = 0) -> list[Domain]:
+        """Domains that pass the filters of `DomainList` (virConnectListAllDomains)."""
+        return [Domain(self, handle) for handle in await self._service.list_domains(flags)]
+
+    async def listDomainsID(self) -> list[int]:
+        """Ids of the active domains (virConnectListDomains)."""
+        handles = await self._service.list_domains(DomainList.ACTIVE)
+        return [handle.id for handle in handles if handle.id is not None]
+
+    async def listDefinedDomains(self) -> list[str]:
+        """Names of the inactive domains (virConnectListDefinedDomains)."""
+        return [handle.name for handle in await self._service.list_domains(DomainList.INACTIVE)]
+
+    async def numOfDomains(self) -> int:
+        """How many domains are active (virConnectNumOfDomains)."""
+        return len(await self._service.list_domains(DomainList.ACTIVE))
+
+    async def numOfDefinedDomains(self) -> int:
+        """How many domains are inactive (virConnectNumOfDefinedDomains)."""
+        return len(await self._service.list_domains(DomainList.INACTIVE))
+
+    async def lookupByName(self, name: str) -> Domain:
+        """The domain of that name. Raises NoDomain."""
+        return Domain(self, await self._service.lookup_by_name(name))
+
+    async def lookupByID(self, id: int) -> Domain:
+        """The active domain of that id. Raises NoDomain."""
+        return Domain(self, await self._service.lookup_by_id(id))
+
+    async def lookupByUUIDString(self, uuidstr: str) -> Domain:
+        """The domain of that uuid. Raises NoDomain, InvalidArg for what is no uuid."""
+        try:
+            uuid = str(uuids.UUID(uuidstr))
+        except ValueError as error:
+            raise InvalidArg(f"invalid UUID '{uuidstr}'") from error
+        return Domain(self, await self._service.lookup_by_uuid(uuid))
+
+    async def lookupByUUID(self, uuid: bytes) -> Domain:
+        """The domain of that uuid, given as 16 bytes. Raises NoDomain, InvalidArg."""
+        if len(uuid) != 16:
+            raise InvalidArg("a raw UUID has 16 bytes")
+        return Domain(self, await self._service.lookup_by_uuid(str(uuids.UUID(bytes=uuid))))
+
+    async def defineXML(self, xml: str) -> Domain:
+        """Define a domain, or replace its definition (virDomainDefineXML). See `defineXMLFlags`."""
+        return await self.defineXMLFlags(xml, 0)
+
+    async def defineXMLFlags(self, xml: str, flags: int = 0) -> Domain:
+        """Define a domain, or replace its definition. Flags: `DomainDefine`.
+
+        Raises XmlError or XmlDetail for XML that is wrong, ConfigUnsupported for what cannot be honoured,
+        OperationFailed when the name belongs to another uuid.
+        """
+        return Domain(self, await self._service.define_xml(xml, flags))

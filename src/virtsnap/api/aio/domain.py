@@ -1,0 +1,309 @@
+"""Domain: its life, its facts, its snapshots. libvirt's virDomain."""
+
+from __future__ import annotations
+
+import uuid as uuids
+from typing import TYPE_CHECKING, Literal, overload
+
+from virtsnap.api.aio.snapshot import DomainSnapshot
+from virtsnap.api.listing import lookup, select
+from virtsnap.model.errors import NoSnapshot
+from virtsnap.service.interface import DomainHandle, PlanReport, ProgressCallback
+
+if TYPE_CHECKING:
+    from virtsnap.api.aio.connection import Connection
+
+
+class Domain:
+    """A domain, by its uuid. Raises NoDomain from any call once the domain is undefined."""
+
+    def __init__(self, connection: Connection, handle: DomainHandle) -> None:
+        self._connection = connection
+        self._service = connection._service
+        self._handle = handle
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._handle.name!r} {self._handle.uuid}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Domain):
+            return NotImplemented
+        return (self._connection, self._handle.uuid) == (other._connection, other._handle.uuid)
+
+    def __hash__(self) -> int:
+        return hash(self._handle.uuid)
+
+    # what the object holds
+
+    def connect(self) -> Connection:
+        """The connection that the domain was got from."""
+        return self._connection
+
+    def name(self) -> str:
+        """The name when the object was made."""
+        return self._handle.name
+
+    def UUIDString(self) -> str:
+        """The uuid as text."""
+        return self._handle.uuid
+
+    def UUID(self) -> bytes:
+        """The uuid as 16 bytes."""
+        return uuids.UUID(self._handle.uuid).bytes
+
+    def ID(self) -> int:
+        """The id when the object was made or last started, -1 when it was not active."""
+        return -1 if self._handle.id is None else self._handle.id
+
+    # facts
+
+    async def isActive(self) -> bool:
+        """The domain has a QEMU process (virDomainIsActive)."""
+        return (await self._service.domain_info(self._handle.uuid)).id is not None
+
+    async def isPersistent(self) -> bool:
+        """The domain stays when it is not running (virDomainIsPersistent)."""
+        return (await self._service.domain_info(self._handle.uuid)).persistent
+
+    async def state(self, flags: int = 0) -> tuple[int, int]:
+        """virDomainState and the number of the reason within it (virDomainGetState)."""
+        state, reason = await self._service.domain_state(self._handle.uuid)
+        return int(state), reason.number
+
+    async def info(self) -> tuple[int, int, int, int, int]:
+        """State, maximum memory in KiB, memory in KiB, number of CPUs, CPU time in ns
+        (virDomainGetInfo)."""
+        facts = await self._service.domain_info(self._handle.uuid)
+        memory = (facts.max_memory_kib, facts.used_memory_kib)
+        return int(facts.state), *memory, facts.vcpus, facts.cpu_time_ns or 0
+
+    async def OSType(self) -> str:
+        """'hvm' (virDomainGetOSType)."""
+        return (await self._service.domain_info(self._handle.uuid)).os_type
+
+    async def maxMemory(self) -> int:
+        """Memory in KiB (virDomainGetMaxMemory)."""
+        return (await self._service.domain_info(self._handle.uuid)).max_memory_kib
+
+    async def maxVcpus(self) -> int:
+        """Number of CPUs (virDomainGetMaxVcpus)."""
+        return (await self._service.domain_info(self._handle.uuid)).vcpus
+
+    async def autostart(self) -> bool:
+        """Starts with the host (virDomainGetAutostart)."""
+        return (await self._service.domain_info(self._handle.uuid)).autostart
+
+    async def hasManagedSaveImage(self, flags: int = 0) -> bool:
+        """The next start resumes a saved state (virDomainHasManagedSaveImage)."""
+        return (await self._service.domain_info(self._handle.uuid)).managed_save
+
+    async def XMLDesc(self, flags: int = 0) -> str:
+        """The domain's XML. Flags: `DomainXml` (virDomainGetXMLDesc)."""
+        return await self._service.domain_xml(self._handle.uuid, flags)
+
+    async def blockInfo(self, path: str, flags: int = 0) -> tuple[int, int, int]:
+        """Capacity, allocation and physical size in bytes of a disk, named by target or source
+        (virDomainGetBlockInfo). Raises InvalidArg for an unknown one."""
+        facts = await self._service.block_info(self._handle.uuid, path)
+        return facts.capacity, facts.allocation, facts.physical
+
+    async def screenshot(self, screen: int = 0, flags: int = 0) -> tuple[str, bytes]:
+        """MIME type and picture. Unlike libvirt-python's there is no stream to read it from."""
+        return await self._service.screenshot(self._handle.uuid, screen)
+
+    # life
+
+    async def create(self) -> int:
+        """Start the domain (virDomainCreate). Returns 0. See `createWithFlags`."""
+        return await self.createWithFlags(0)
+
+    async def createWithFlags(self, flags: int = 0) -> int:
+        """Start the domain. Flags: `DomainStart`. Returns 0.
+
+        Raises OperationInvalid when it is running, ConfigUnsupported for what QEMU cannot do.
+        """
+        self._handle = await self._service.create(self._handle.uuid, flags)
+        return 0
+
+    async def shutdown(self) -> int:
+        """Ask the guest to shut down (virDomainShutdown). Returns 0 without waiting for it."""
+        return await self.shutdownFlags(0)
+
+    async def shutdownFlags(self, flags: int = 0) -> int:
+        """Ask the guest to shut down. Flags: `ShutdownMethod`. Returns 0."""
+        await self._service.shutdown(self._handle.uuid, flags)
+        return 0
+
+    async def reboot(self, flags: int = 0) -> int:
+        """Ask the guest to reboot (virDomainReboot). Flags: `ShutdownMethod`. Returns 0."""
+        await self._service.reboot(self._handle.uuid, flags)
+        return 0
+
+    async def reset(self, flags: int = 0) -> int:
+        """Reset as by the button (virDomainReset). Returns 0."""
+        await self._service.reset(self._handle.uuid)
+        return 0
+
+    async def destroy(self) -> int:
+        """End the QEMU process at once (virDomainDestroy). Returns 0. See `destroyFlags`."""
+        return await self.destroyFlags(0)
+
+    async def destroyFlags(self, flags: int = 0) -> int:
+        """End the QEMU process. Flags: `DomainDestroy`. Returns 0. Raises OperationInvalid when it is
+        not running."""
+        await self._service.destroy(self._handle.uuid, flags)
+        self._handle = DomainHandle(self._handle.uuid, self._handle.name, None)
+        return 0
+
+    async def suspend(self) -> int:
+        """Stop the CPUs (virDomainSuspend). Returns 0."""
+        await self._service.suspend(self._handle.uuid)
+        return 0
+
+    async def resume(self) -> int:
+        """Let the CPUs go on (virDomainResume). Returns 0."""
+        await self._service.resume(self._handle.uuid)
+        return 0
+
+    async def undefine(self) -> int:
+        """Forget the definition (virDomainUndefine). Returns 0. See `undefineFlags`."""
+        return await self.undefineFlags(0)
+
+    async def undefineFlags(self, flags: int = 0) -> int:
+        """Forget the definition. Flags: `DomainUndefine`. Returns 0. Raises OperationInvalid when
+        snapshots stand in the way."""
+        await self._service.undefine(self._handle.uuid, flags)
+        return 0
+
+    # snapshots
+
+    @overload
+    async def snapshotCreateXML(
+        self,
+        xmlDesc: str,
+        flags: int = 0,
+        *,
+        dry_run: Literal[False] = False,
+        progress: ProgressCallback | None = None,
+    ) -> DomainSnapshot: ...
+
+    @overload
+    async def snapshotCreateXML(
+        self,
+        xmlDesc: str,
+        flags: int = 0,
+        *,
+        dry_run: Literal[True],
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport: ...
+
+    @overload
+    async def snapshotCreateXML(
+        self,
+        xmlDesc: str,
+        flags: int = 0,
+        *,
+        dry_run: bool,
+        progress: ProgressCallback | None = None,
+    ) -> DomainSnapshot | PlanReport: ...
+
+    async def snapshotCreateXML(
+        self,
+        xmlDesc: str,
+        flags: int = 0,
+        *,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> DomainSnapshot | PlanReport:
+        """Take a snapshot (virDomainSnapshotCreateXML). Flags: `SnapshotCreate`.
+
+        Beyond libvirt: `dry_run` returns what would be done and does nothing; `progress` is called as the
+        long steps go on. Cancelling undoes what was begun. Raises Refused before anything is touched,
+        Failed for what went wrong midway.
+        """
+        result = await self._service.snapshot_create_xml(
+            self._handle.uuid, xmlDesc, flags, dry_run=dry_run, progress=progress
+        )
+        return DomainSnapshot(self, result) if isinstance(result, str) else result
+
+    async def listAllSnapshots(self, flags: int = 0) -> list[DomainSnapshot]:
+        """Snapshots that pass the filters of `SnapshotList`, parents before children
+        (virDomainListAllSnapshots)."""
+        return [DomainSnapshot(self, name) for name in await self.snapshotListNames(flags)]
+
+    async def snapshotListNames(self, flags: int = 0) -> list[str]:
+        """Their names (virDomainSnapshotListNames)."""
+        tree = await self._service.snapshot_tree(self._handle.uuid)
+        return [snapshot.name for snapshot in select(tree, flags)]
+
+    async def snapshotNum(self, flags: int = 0) -> int:
+        """How many they are (virDomainSnapshotNum)."""
+        return len(await self.snapshotListNames(flags))
+
+    async def snapshotLookupByName(self, name: str, flags: int = 0) -> DomainSnapshot:
+        """The snapshot of that name. Raises NoSnapshot."""
+        tree = await self._service.snapshot_tree(self._handle.uuid)
+        return DomainSnapshot(self, lookup(tree, name).name)
+
+    async def hasCurrentSnapshot(self, flags: int = 0) -> bool:
+        """The domain's present state descends from a snapshot (virDomainHasCurrentSnapshot)."""
+        return (await self._service.snapshot_tree(self._handle.uuid)).current is not None
+
+    async def snapshotCurrent(self, flags: int = 0) -> DomainSnapshot:
+        """The snapshot that the present state descends from. Raises NoSnapshot when there is none."""
+        tree = await self._service.snapshot_tree(self._handle.uuid)
+        if tree.current is None:
+            raise NoSnapshot("the domain does not have a current snapshot")
+        return DomainSnapshot(self, tree.current)
+
+    @overload
+    async def revertToSnapshot(
+        self,
+        snap: DomainSnapshot,
+        flags: int = 0,
+        *,
+        dry_run: Literal[False] = False,
+        progress: ProgressCallback | None = None,
+    ) -> int: ...
+
+    @overload
+    async def revertToSnapshot(
+        self,
+        snap: DomainSnapshot,
+        flags: int = 0,
+        *,
+        dry_run: Literal[True],
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport: ...
+
+    @overload
+    async def revertToSnapshot(
+        self,
+        snap: DomainSnapshot,
+        flags: int = 0,
+        *,
+        dry_run: bool,
+        progress: ProgressCallback | None = None,
+    ) -> int | PlanReport: ...
+
+    async def revertToSnapshot(
+        self,
+        snap: DomainSnapshot,
+        flags: int = 0,
+        *,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> int | PlanReport:
+        """Go back to a snapshot of this domain (virDomainRevertToSnapshot). Flags: `SnapshotRevert`.
+
+        Returns 0, with `dry_run` the plan. Raises RevertRisky for what needs `FORCE`.
+        """
+        report = await self._service.snapshot_revert(
+            self._handle.uuid, snap.getName(), flags, dry_run=dry_run, progress=progress
+        )
+        await self._refresh()
+        return 0 if report is None else report
+
+    async def _refresh(self) -> None:
+        """A revert starts or ends the QEMU process: take the id that is now true."""
+        self._handle = await self._service.lookup_by_uuid(self._handle.uuid)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+from virtsnap.api import aio, bridge, constants, sync
+from virtsnap.model import flags
+from virtsnap.model.domain import DomainState
+
+
+def test_the_generated_file_is_what_the_generator_makes() -> None:
+    present = Path(bridge.__file__).with_name("sync.py").read_text()
+    assert ast.dump(ast.parse(present)) == ast.dump(ast.parse(bridge.generate())), (
+        "run: python -m virtsnap.api.bridge && ruff format src/virtsnap/api/sync.py"
+    )
+
+
+@pytest.mark.parametrize("name", ["Connection", "Domain", "DomainSnapshot"])
+def test_both_faces_have_the_same_methods_and_arguments(name: str) -> None:
+    asynchronous, synchronous = getattr(aio, name), getattr(sync, name)
+    public = [one for one in vars(asynchronous) if not one.startswith("_")]
+    assert public == [one for one in vars(synchronous) if not one.startswith("_")] or set(public) == {
+        one for one in vars(synchronous) if not one.startswith("_")
+    }
+    for method in public:
+        ours, theirs = (inspect.signature(getattr(one, method)) for one in (synchronous, asynchronous))
+        assert ours.parameters == theirs.parameters, method
+        assert not inspect.iscoroutinefunction(getattr(synchronous, method)), method
+
+
+def test_constants_are_the_enums_numbers() -> None:
+    prefixes = {
+        "VIR_CONNECT_LIST_DOMAINS_": flags.DomainList,
+        "VIR_DOMAIN_DEFINE_": flags.DomainDefine,
+        "VIR_DOMAIN_DESTROY_": flags.DomainDestroy,
+        "VIR_DOMAIN_REBOOT_": flags.ShutdownMethod,
+        "VIR_DOMAIN_SHUTDOWN_": flags.ShutdownMethod,
+        "VIR_DOMAIN_SNAPSHOT_CREATE_": flags.SnapshotCreate,
+        "VIR_DOMAIN_SNAPSHOT_DELETE_": flags.SnapshotDelete,
+        "VIR_DOMAIN_SNAPSHOT_LIST_": flags.SnapshotList,
+        "VIR_DOMAIN_SNAPSHOT_REVERT_": flags.SnapshotRevert,
+        "VIR_DOMAIN_START_": flags.DomainStart,
+        "VIR_DOMAIN_UNDEFINE_": flags.DomainUndefine,
+        "VIR_DOMAIN_XML_": flags.DomainXml,
+        "VIR_DOMAIN_": DomainState,
+    }
+    wanted = {
+        prefix + member: int(value)
+        for prefix, enum in prefixes.items()
+        for member, value in enum.__members__.items()
+    }
+    assert {key: value for key, value in vars(constants).items() if key.startswith("VIR_")} == wanted
