@@ -76,6 +76,11 @@ class Machine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A QEMU that is killed leaves behind what its images held in memory.
+        with contextlib.suppress(QMPError, TimeoutError):
+            async with asyncio.timeout(10):
+                await self.execute("quit")
+                await self.wait_ended()
         await self._end()
 
     async def wait_ended(self, timeout: float = 30) -> int:

@@ -22,17 +22,14 @@ disk() {
     esac
 }
 
-# block_put DEV BLOCK TEXT, block_get DEV BLOCK: one block of 4 KiB, its text padded with blanks.
+# block_put DEV BLOCK TEXT, block_get DEV BLOCK: one block of 4 KiB, a line and blanks after it.
 block_put() {
     [ -b "/dev/$1" ] || { echo "no disk $1"; return 1; }
-    printf '%-4095s\n' "$3" | dd of="/dev/$1" bs=4096 seek="$2" count=1 iflag=fullblock oflag=direct conv=fsync,notrunc 2>/dev/null
+    printf '%s\n%4096s' "$3" '' | dd of="/dev/$1" bs=4096 seek="$2" count=1 iflag=fullblock oflag=direct conv=fsync,notrunc 2>/dev/null
 }
 
 block_get() {
-    dd if="/dev/$1" bs=4096 skip="$2" count=1 iflag=direct 2>/dev/null | {
-        read -r text
-        echo "$text"
-    }
+    dd if="/dev/$1" bs=4096 skip="$2" count=1 iflag=direct 2>/dev/null | head -n 1
 }
 
 # fs make DEV | put DEV NAME TEXT | get DEV NAME: files on an ext2 file system (mounted by the ext4 driver).
