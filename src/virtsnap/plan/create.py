@@ -93,7 +93,7 @@ def prepare_request(
     name = _default_name(now, taken) if parsed.name in ("", str(now)) else parsed.name
     snapshot = replace(parsed, name=name, creation_time=now)
     if not flags & Flag.NO_METADATA:
-        _check_name(snapshot.name)
+        check_name(snapshot.name)
     if flags & Flag.LIVE and (not record.active or snapshot.memory is not Location.EXTERNAL):
         raise OperationUnsupported("live snapshot creation is supported only during full system snapshots")
     snapshot = _located(snapshot, flags, record)
@@ -114,7 +114,8 @@ def _default_name(now: int, taken: frozenset[str]) -> str:
     return name
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """libvirt's rule for names that become file names. Raises XmlDetail."""
     if "/" in name:
         raise XmlDetail(f"invalid snapshot name '{name}': name can't contain '/'")
     if name.startswith("."):

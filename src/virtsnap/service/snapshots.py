@@ -7,12 +7,12 @@ import time
 from virtsnap.engine.runner import Runner
 from virtsnap.engine.world import World
 from virtsnap.formats.snapshot_xml import format_snapshot, parse_snapshot
-from virtsnap.model.errors import BareInvalidArg, NoSnapshot, OperationUnsupported, XmlInvalidSchema
+from virtsnap.model.errors import BareInvalidArg, NoSnapshot, XmlInvalidSchema
 from virtsnap.model.facts import DomainFacts
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.model.steps import Plan
-from virtsnap.plan import create, delete, revert
+from virtsnap.plan import create, delete, redefine, revert
 from virtsnap.plan.describe import describe
 from virtsnap.plan.requests import DeleteRequest, RevertRequest
 from virtsnap.qemu import facts as reader
@@ -57,7 +57,7 @@ class SnapshotCalls(Context):
         if flag & SnapshotCreate.VALIDATE:
             raise XmlInvalidSchema("validating a snapshot against a schema is not supported")
         if flag & SnapshotCreate.REDEFINE:
-            raise OperationUnsupported("redefining snapshots is not supported by this version")
+            return await self._redefine(uuid, xml, flag, dry_run)
         async with self.operation(uuid, progress) as world:
             record = world.record()
             now = int(time.time())
@@ -72,6 +72,16 @@ class SnapshotCalls(Context):
                 return _report(plan)
             await Runner(world).run(plan, facts)
             return request.snapshot.name
+
+    async def _redefine(self, uuid: str, xml: str, flag: SnapshotCreate, dry_run: bool) -> str | PlanReport:
+        async with self.operation(uuid) as world:
+            given = parse_snapshot(xml, redefine=True, offline=False, now=int(time.time()))
+            facts = await self._facts(world)
+            plan = redefine.plan_redefine(facts, given, flag, reader.is_regular)
+            if dry_run:
+                return _report(plan)
+            await Runner(world).run(plan, facts)
+            return given.name
 
     async def snapshot_revert(
         self,

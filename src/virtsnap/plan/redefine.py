@@ -1,0 +1,128 @@
+"""Take back a snapshot's record that somebody kept: `snapshot-create --redefine`.
+
+Touches metadata only; whether the images hold what the record says is not asked, as in libvirt. The rules and
+their words are libvirt's (virDomainSnapshotRedefinePrep, 11.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.model.errors import InternalRefused, InvalidArg
+from virtsnap.model.facts import DomainFacts, ImageRole
+from virtsnap.model.flags import SnapshotCreate as Flag
+from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
+from virtsnap.model.steps import Plan, StoreWrite
+from virtsnap.plan.align import IsRegular, align
+from virtsnap.plan.create import check_name
+from virtsnap.plan.images import frozen_images
+
+_ONLINE = (SnapshotState.RUNNING, SnapshotState.PAUSED)
+
+
+def plan_redefine(facts: DomainFacts, given: Snapshot, flags: Flag, is_regular: IsRegular) -> Plan:
+    """One transaction that puts the record in place. Raises InvalidArg and its kin."""
+    tree, name = facts.tree, given.name
+    check_name(name)
+    _check_parent(tree, given)
+    if flags & Flag.DISK_ONLY and given.state is not SnapshotState.DISK_SNAPSHOT:
+        raise InvalidArg(f"disk-only flag for snapshot {name} requires disk-snapshot state")
+    _check_domain(facts, given)
+    if name in tree:
+        given = _replacing(tree[name], given)
+    aligned = _aligned(given, is_regular)
+    puts = [aligned]
+    current = tree.current
+    if flags & Flag.CURRENT:
+        if current is not None and current != name and tree[current].revert_disks:
+            puts.append(replace(tree[current], revert_disks=()))
+        current = name
+    return Plan(
+        operation="redefine",
+        subject=name,
+        commit=StoreWrite(
+            put_snapshots=tuple(puts),
+            set_current=current != tree.current,
+            current=current,
+            put_images=tuple(_images(facts, aligned)),
+        ),
+    )
+
+
+def _check_parent(tree: SnapshotTree, given: Snapshot) -> None:
+    name, parent = given.name, given.parent
+    if parent is None:
+        return
+    if parent == name:
+        raise InvalidArg(f"cannot set moment {name} as its own parent")
+    if parent not in tree:
+        raise InvalidArg(f"parent {parent} for moment {name} not found")
+    if any(ancestor.name == name for ancestor in tree.ancestors(parent)):
+        raise InvalidArg(f"parent {parent} would create cycle to {name}")
+
+
+def _check_domain(facts: DomainFacts, given: Snapshot) -> None:
+    if given.domain_xml is None:
+        return
+    uuid = DomainDefinition.parse(given.domain_xml).uuid
+    if uuid != facts.record.uuid:
+        raise InvalidArg(f"definition for snapshot {given.name} must use uuid {facts.record.uuid}")
+
+
+def _replacing(old: Snapshot, given: Snapshot) -> Snapshot:
+    name = given.name
+    if (old.state in _ONLINE) != (given.state in _ONLINE):
+        raise InvalidArg(f"cannot change between online and offline snapshot state in snapshot {name}")
+    if old.disk_only != given.disk_only:
+        raise InvalidArg(f"cannot change between disk only and full system in snapshot {name}")
+    if given.domain_xml is None:
+        return replace(given, domain_xml=old.domain_xml)
+    return given
+
+
+def _aligned(given: Snapshot, is_regular: IsRegular) -> Snapshot:
+    if given.domain_xml is None:
+        if given.disks:
+            raise InternalRefused("missing domain in snapshot")
+        return given
+    default = Location.EXTERNAL if given.disk_only or given.external else Location.INTERNAL
+    disks = align(
+        given,
+        DomainDefinition.parse(given.domain_xml),
+        default,
+        is_regular,
+        require_match=default is Location.INTERNAL,
+    )
+    return replace(given, disks=disks)
+
+
+def _images(facts: DomainFacts, snapshot: Snapshot) -> list[tuple[str, ImageRole]]:
+    """The files that become part of the tree.
+
+    A frozen image is an overlay of ours if an ancestor made it, else the user's origin; the snapshot's own
+    overlay is ours.
+    """
+    images: list[tuple[str, ImageRole]] = []
+    covered = {
+        disk.name
+        for ancestor in _ancestors(facts.tree, snapshot)
+        for disk in ancestor.disks
+        if disk.location is Location.EXTERNAL
+    }
+    for target, path in frozen_images(snapshot).items():
+        entry = snapshot.disk(target)
+        if path not in facts.owned and entry is not None and entry.location is Location.EXTERNAL:
+            images.append((path, ImageRole.OVERLAY if target in covered else ImageRole.ORIGIN))
+    for disk in (*snapshot.disks, *snapshot.revert_disks):
+        if disk.location is Location.EXTERNAL and disk.path is not None and disk.path not in facts.owned:
+            images.append((disk.path, ImageRole.OVERLAY))
+    if snapshot.memory is Location.EXTERNAL and snapshot.memory_file is not None:
+        images.append((snapshot.memory_file, ImageRole.MEMORY))
+    return images
+
+
+def _ancestors(tree: SnapshotTree, snapshot: Snapshot) -> list[Snapshot]:
+    if snapshot.parent is None or snapshot.parent not in tree:
+        return []
+    return [tree[snapshot.parent], *tree.ancestors(snapshot.parent)]
