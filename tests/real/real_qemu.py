@@ -58,3 +58,9 @@ async def qemu(*arguments: str, memory: str = "64", machine: str = "q35") -> Asy
         finally:
             process.kill(spawned)
             await process.wait_gone(spawned, 20)
+
+
+async def emulator_version() -> tuple[int, int]:
+    """(major, minor) of the QEMU under test."""
+    async with qemu() as machine:
+        return machine.monitor.version[:2]

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from virtsnap.model.errors import ErrorCode, Failed, ResourceBusy
+from virtsnap.qemu.events import Event
 from virtsnap.qemu.paths import socket_address
 
 if TYPE_CHECKING:
@@ -54,22 +55,6 @@ class MonitorLost(Failed):
         super().__init__(detail, code=ErrorCode.INTERNAL_ERROR)
 
 
-class Event:
-    """An event as QMP sent it (qmp-spec, "Asynchronous events")."""
-
-    __slots__ = ("data", "microseconds", "name", "seconds")
-
-    def __init__(self, name: str, data: dict[str, Any], seconds: int, microseconds: int) -> None:
-        self.name = name
-        self.data = data
-        self.seconds = seconds
-        """QEMU's clock, seconds since the epoch; -1 when it had none."""
-        self.microseconds = microseconds
-
-    def __repr__(self) -> str:
-        return f"Event({self.name!r}, {self.data!r}, {self.seconds}.{self.microseconds:06})"
-
-
 class Listener:
     """The events of some names since the listener was opened, in order."""
 
@@ -93,11 +78,7 @@ class Listener:
             message = getter.result()
         else:
             message = await self._source.get()
-        stamp: Any = message.get("timestamp", {})
-        data: Any = message.get("data", {})
-        return Event(
-            str(message["event"]), data, int(stamp.get("seconds", -1)), int(stamp.get("microseconds", 0))
-        )
+        return Event.from_message(message)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
