@@ -9,9 +9,12 @@ def printable(text: str) -> str:
     """Control and unprintable characters as \\xNN of their UTF-8 bytes."""
     if text.isascii() and text.isprintable():
         return text
+    from unicodedata import category
+
     shown = []
     for char in text:
-        if char.isprintable() or (not char.isascii() and char.isspace()):
+        # The C library counts every kind of space as printable, Python only the plain one.
+        if char.isprintable() or category(char) == "Zs":
             shown.append(char)
         else:
             shown.extend(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))

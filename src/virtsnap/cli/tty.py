@@ -90,22 +90,25 @@ class _Pump:
     def _from_keyboard(self) -> None:
         data = os.read(self._keyboard, _CHUNK)
         keys, escape, _ = data.partition(bytes([self._escape]))
-        if keys:
-            self._waiting += keys
-            self._loop.add_writer(self._line, self._to_line)
+        self._waiting += keys
+        # At once, so that what stands before the escape character is sent too. But no waiting for a
+        # guest that does not read: the escape character must always work.
+        self._to_line()
         if escape or not data:
             self._end()
 
     def _to_line(self) -> None:
         try:
-            written = os.write(self._line, self._waiting)
+            if self._waiting:
+                self._waiting = self._waiting[os.write(self._line, self._waiting) :]
         except BlockingIOError:
-            return
+            pass  # Called again when there is room.
         except OSError:
             self._end()  # The guest's side is gone: nobody is left to read it.
             return
-        self._waiting = self._waiting[written:]
-        if not self._waiting:
+        if self._waiting:
+            self._loop.add_writer(self._line, self._to_line)
+        else:
             self._loop.remove_writer(self._line)
 
     def _from_line(self) -> None:
