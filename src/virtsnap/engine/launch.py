@@ -15,6 +15,8 @@ import os
 import shutil
 import signal
 import socket
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from virtsnap.engine.world import (
     read_instance,
 )
 from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.machine.aliases import with_aliases
 from virtsnap.machine.command_line import Launch, Layer, command_line
 from virtsnap.model.domain import Instance
 from virtsnap.model.errors import ErrorCode, Failed
@@ -41,7 +44,7 @@ _GRACE_SECONDS = 10.0
 
 async def start(world: World, *, id: int, run_dir: str, domain_xml: str, incoming: bool) -> Instance:
     """Start QEMU for the definition. Raises Refused for what cannot be, Failed when QEMU says no."""
-    definition = DomainDefinition.parse(domain_xml).with_id(id)
+    definition = DomainDefinition.parse(domain_xml)
     chains = await _chains(definition)
     caps = await capabilities.probe(definition.emulator, cache=world.root / "cache")
     _make_folder(run_dir)
@@ -60,19 +63,28 @@ async def start(world: World, *, id: int, run_dir: str, domain_xml: str, incomin
                 chains=chains,
                 incoming=incoming,
                 qemu_version=caps.version,
+                now=int(time.time()),
+                timezone_offset=time.localtime().tm_gmtoff,
             ),
         )
         log_path = _log_path(world, definition)
         spawned = process.spawn(
-            line.argv, pass_fds=[s.fileno() for s in sockets], log_path=log_path, cwd=run_dir
+            line.argv,
+            pass_fds=[s.fileno() for s in sockets],
+            log_path=log_path,
+            cwd=run_dir,
+            env={**os.environ, **line.env},
         )
         instance = Instance(id, spawned.pid, spawned.start_ticks, spawned.boot_id, run_dir)
-        _note(instance, {})
+        _note(instance, {}, {})
         for sock in sockets:
             sock.close()
         monitor = await process.await_monitor(instance, monitor_path(run_dir), log_path)
         world.adopt(run_dir, monitor)
-        _note(instance, await _character_devices(monitor))
+        for command, arguments in line.commands:
+            await monitor.execute_raw(command, dict(arguments))
+        layers = {target: _Chain(line.node_indexes.get(target, 1), chain) for target, chain in chains.items()}
+        _note(instance, await _character_devices(monitor), layers)
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -106,9 +118,11 @@ def started(run_dir: str, domain_xml: str) -> tuple[Instance, str]:
     if instance is None:
         raise Failed("the process that was started is gone", code=ErrorCode.INTERNAL_ERROR)
     with open(instance_path(run_dir), encoding="utf-8") as file:
-        paths: dict[str, str] = json.load(file)["character_devices"]
-    definition = DomainDefinition.parse(domain_xml).with_id(instance.id)
-    return instance, definition.with_console_paths(paths).to_xml()
+        noted: dict[str, Any] = json.load(file)
+    definition = with_aliases(DomainDefinition.parse(domain_xml)).with_id(instance.id)
+    for target, (first_index, layers) in noted["chains"].items():
+        definition = definition.with_backing_chain(target, [Layer(*layer) for layer in layers], first_index)
+    return instance, definition.with_console_paths(noted["character_devices"]).to_xml()
 
 
 def _make_folder(run_dir: str) -> None:
@@ -127,13 +141,25 @@ def _log_path(world: World, definition: DomainDefinition) -> str:
     return str(folder / f"{definition.uuid}.log")
 
 
-def _note(instance: Instance, character_devices: dict[str, str]) -> None:
+@dataclass(frozen=True)
+class _Chain:
+    """A disk's images as QEMU opened them."""
+
+    first_index: int
+    layers: tuple[Layer, ...]
+
+
+def _note(instance: Instance, character_devices: dict[str, str], chains: dict[str, _Chain]) -> None:
     noted: dict[str, Any] = {
         "id": instance.id,
         "pid": instance.pid,
         "start_ticks": instance.start_ticks,
         "boot_id": instance.boot_id,
         "character_devices": character_devices,
+        "chains": {
+            target: [chain.first_index, [[x.path, x.format, x.type] for x in chain.layers]]
+            for target, chain in chains.items()
+        },
     }
     write_atomic(Path(instance_path(instance.run_dir)), json.dumps(noted).encode())
 

@@ -294,6 +294,11 @@ class DomainDefinition:
         return self._lifecycle("on_crash")
 
     @property
+    def emulator(self) -> str | None:
+        """Path of the QEMU binary."""
+        return self._text("devices/emulator")
+
+    @property
     def nvram_path(self) -> str | None:
         """The UEFI variable store's file."""
         text = self._text("os/nvram")
@@ -346,6 +351,14 @@ class DomainDefinition:
             if element is not None:
                 element.set("unit", "KiB")
                 element.text = str(value)
+        return DomainDefinition(root)
+
+    def without_secrets(self) -> DomainDefinition:
+        """Without the passwords of graphics, which are shown only to those who may (XML_SECURE)."""
+        root = self.tree()
+        for graphics in root.iterfind("devices/graphics"):
+            graphics.attrib.pop("passwd", None)
+            graphics.attrib.pop("passwdValidTo", None)
         return DomainDefinition(root)
 
     def with_disk_source(
