@@ -188,8 +188,8 @@ def test_which_snapshot_must_be_said(cli: Cli, command: str) -> None:
 
 
 def test_parent_and_current(tree: Cli) -> None:
-    assert tree.ok("snapshot-parent", "demo", "deep") == "Left\n\n"
-    assert tree.ok("snapshot-parent", "demo", "--current") == "base\n\n"
+    assert tree.ok("snapshot-parent", "demo", "deep") == "Left\n"
+    assert tree.ok("snapshot-parent", "demo", "--current") == "base\n"
     assert tree.fails("snapshot-parent", "demo", "base") == "error: snapshot 'base' has no parent\n"
     assert tree.ok("snapshot-current", "demo", "--name") == "right\n"
     assert tree.ok("snapshot-current", "demo").startswith("<domainsnapshot>\n  <name>right</name>\n")
@@ -234,7 +234,7 @@ def test_force_is_used_only_when_it_is_needed(tree: Cli) -> None:
 
 def test_delete(tree: Cli) -> None:
     assert tree.ok("snapshot-delete", "demo", "Left") == "Domain snapshot Left deleted\n\n"
-    assert tree.ok("snapshot-parent", "demo", "deep") == "base\n\n"
+    assert tree.ok("snapshot-parent", "demo", "deep") == "base\n"
     assert tree.ok("snapshot-delete", "demo", "base", "--children-only") == (
         "Domain snapshot base children deleted\n\n"
     )

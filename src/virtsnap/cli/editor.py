@@ -18,13 +18,12 @@ from virtsnap.model.errors import VirtsnapError
 
 _HELP = """y - yes, start editor again
 n - no, throw away my changes
-i - turn off validation and try to redefine again
 f - force, try to redefine again
 ? - print this help
 """
 
-Apply = Callable[[str, bool], Awaitable[None]]
-"""Takes the new text, and whether to leave out the schema check. Raises VirtsnapError to refuse."""
+Apply = Callable[[str], Awaitable[None]]
+"""Takes the new text. Raises VirtsnapError to refuse it."""
 
 Fetch = Callable[[], Awaitable[str]]
 
@@ -40,7 +39,6 @@ async def edit(session: Session, fetch: Fetch, apply: Apply, *, always: bool = F
         path = str(Path(directory, "edit.xml"))
         Path(path).write_text(text)
         answer = "y"
-        unchecked = False
         while True:
             if answer == "y":
                 _run_editor(path)
@@ -51,12 +49,11 @@ async def edit(session: Session, fetch: Fetch, apply: Apply, *, always: bool = F
                 if answer != "f" and await fetch() != text:
                     session.complain("the XML configuration was changed by another user")
                 else:
-                    await apply(changed, unchecked)
+                    await apply(changed)
                     return True
             except VirtsnapError as error:
                 session.complain(str(error))
             answer = _ask(session)
-            unchecked = unchecked or answer == "i"
 
 
 def _run_editor(path: str) -> None:
@@ -71,14 +68,14 @@ def _run_editor(path: str) -> None:
 
 
 def _ask(session: Session) -> str:
-    """One of y, i, f. Raises CliError for n, and when there is nobody to ask."""
+    """y or f. Raises CliError for n, and when there is nobody to ask."""
     if not sys.stdin.isatty():
         raise CliError("Failed.")
     while True:
-        session.print("Failed. Try again? [y,n,i,f,?]: ")
+        session.print("Failed. Try again? [y,n,f,?]: ")
         session.flush()
         answer = sys.stdin.readline().strip()
-        if answer in ("y", "i", "f"):
+        if answer in ("y", "f"):
             return answer
         if answer in ("n", ""):
             raise CliError("Failed.")

@@ -28,7 +28,7 @@ async def _echo(session: Session, args: Args) -> None:
     if args.has("split"):
         from virtsnap.cli.specs import split_commas
 
-        words = ["\n".join(split_commas(word)) for word in words]
+        words = ["".join(f"{piece}\n" for piece in split_commas(word)) for word in words]
     if args.has("xml"):
         from xml.sax.saxutils import escape
 
@@ -36,7 +36,7 @@ async def _echo(session: Session, args: Args) -> None:
     if args.has("shell"):
         import shlex
 
-        words = [shlex.quote(word) for word in words]
+        words = [shlex.quote(word).replace("'\"'\"'", "'\\''") for word in words]
     text = " ".join(words)
     prefix = args.string("prefix")
     if prefix is not None:

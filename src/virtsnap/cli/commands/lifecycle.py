@@ -6,7 +6,6 @@ from virtsnap.cli.args import Args
 from virtsnap.cli.errors import CliError
 from virtsnap.cli.session import Session
 from virtsnap.cli.spec import DOMAIN, Command, flag, positional
-from virtsnap.cli.specs import split_commas
 from virtsnap.model.flags import DomainDestroy, ShutdownMethod
 
 _MODES: dict[str, int] = {
@@ -22,7 +21,7 @@ def _mode(args: Args, last: str) -> int:
     """The flags of --mode, a comma separated list. `last`: how the list of known modes ends."""
     value = args.string("mode")
     word = 0
-    for mode in split_commas(value) if value else ():
+    for mode in value.split(",") if value else ():
         if mode not in _MODES:
             raise CliError(f"Unknown mode {mode} value, expecting 'acpi', 'agent', 'initctl', {last}")
         word |= _MODES[mode]

@@ -29,16 +29,14 @@ async def _snapshot_edit(session: Session, args: Args) -> None:
     async def fetch() -> str:
         return await service.snapshot_xml(domain.uuid, name, DomainXml.SECURE)
 
-    async def apply(xml: str, unchecked: bool) -> None:
+    async def apply(xml: str) -> None:
         nonlocal written
         found = _name_in(xml)
         if found != name and not args.has("rename") and not args.has("clone"):
             raise CliError(
                 f"Must use --rename or --clone to change {name} to {found}", f"Failed to update {name}"
             )
-        checks = 0 if unchecked else SnapshotCreate.VALIDATE
-        result = await service.snapshot_create_xml(domain.uuid, xml, flags | checks)
-        written = str(result)
+        written = str(await service.snapshot_create_xml(domain.uuid, xml, flags))
 
     always = make_current and args.has("snapshotname")
     if not await edit(session, fetch, apply, always=always):

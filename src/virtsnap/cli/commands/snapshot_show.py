@@ -64,7 +64,6 @@ async def _parent(session: Session, args: Args) -> None:
     if parent is None:
         raise CliError(f"snapshot '{name}' has no parent")
     session.print(parent)
-    session.print("\n")
 
 
 COMMANDS = {
