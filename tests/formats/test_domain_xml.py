@@ -175,6 +175,15 @@ def test_console_paths() -> None:
     assert "<source mode='bind' path='/run/x'/>" in text
 
 
+def test_the_display_shows_where_it_listens_only_while_it_runs() -> None:
+    text = devices("<graphics type='vnc' port='-1' autoport='yes'><listen type='address'/></graphics>")
+    domain = DomainDefinition.parse(text)
+    live = domain.with_vnc(5903)
+    assert "<graphics type='vnc' port='5903' autoport='yes' listen='127.0.0.1'>" in live.to_xml()
+    assert "<listen type='address' address='127.0.0.1'/>" in live.to_xml()
+    assert "port='-1'" in live.to_inactive_xml()
+
+
 DISK = "<disk type='file'><source file='/x'/><target dev='vda'/></disk>"
 
 

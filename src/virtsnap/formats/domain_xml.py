@@ -357,8 +357,8 @@ class DomainDefinition:
         """Without the passwords of graphics, which are shown only to those who may (XML_SECURE)."""
         root = self.tree()
         for graphics in root.iterfind("devices/graphics"):
-            graphics.attrib.pop("passwd", None)
-            graphics.attrib.pop("passwdValidTo", None)
+            _drop(graphics, "passwd")
+            _drop(graphics, "passwdValidTo")
         return DomainDefinition(root)
 
     def with_disk_source(
@@ -433,6 +433,20 @@ class DomainDefinition:
                 source.set("path", path)
             if element.tag == "console" and element.get("type") == "pty":
                 element.set("tty", path)
+        return DomainDefinition(root)
+
+    def with_vnc(self, port: int, address: str = "127.0.0.1") -> DomainDefinition:
+        """The live form of the VNC display: where it really listens."""
+        root = self.tree()
+        for graphics in root.iterfind("devices/graphics[@type='vnc']"):
+            listen = graphics.find("listen")
+            if listen is not None and listen.get("type") != "address":
+                continue
+            graphics.set("port", str(port))
+            if graphics.get("listen") is None:
+                graphics.set("listen", address)
+            if listen is not None and listen.get("address") is None:
+                listen.set("address", address)
         return DomainDefinition(root)
 
     # --- reading helpers ------------------------------------------------------------------------------
