@@ -1,10 +1,10 @@
 """What a QEMU did while nobody was connected: the log of its own events, and what they say of its state.
 
 Each QEMU of ours has one more QMP monitor whose character device is a pair of plain files: QEMU reads the
-handshake from one and writes every event to the other, so that the log outlives QEMU and needs no reader. That
-is `-chardev file,path=LOG,input-path=HELLO` from QEMU 8.1 on; before, `-chardev pipe,path=P` does the same
-where P.in and P.out are plain files that exist already. Events of the
-running conversation are `qemu.monitor`'s.
+handshake from one and writes every event to the other, so that the log outlives QEMU and needs no reader.
+That is `-chardev file,path=LOG,input-path=HELLO` from QEMU 8.1 on; before, `-chardev pipe,path=P` does the
+same where P.in and P.out are plain files that exist already. Events of the running conversation are
+`qemu.monitor`'s.
 """
 
 from __future__ import annotations
