@@ -1,42 +1,18 @@
 """virtsnap: snapshots for QEMU virtual machines, in libvirt's own terms.
 
 `virtsnap.open(uri)` gives a Connection, `await virtsnap.aio.open(uri)` the same for asyncio. Nothing is
-imported before it is used: a program that asks for the version pays for nothing else.
+imported before it is used: a program that asks for the version pays for nothing else, and the layers below
+may import this package without getting to the ones above. What type checkers see is `__init__.pyi`.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from virtsnap.api import aio as aio
-    from virtsnap.api.constants import *  # noqa: F403
-    from virtsnap.api.sync import Connection as Connection
-    from virtsnap.api.sync import Domain as Domain
-    from virtsnap.api.sync import DomainSnapshot as DomainSnapshot
-    from virtsnap.api.sync import open as open
-    from virtsnap.model.errors import VirtsnapError as VirtsnapError
-    from virtsnap.model.flags import DomainDefine as DomainDefine
-    from virtsnap.model.flags import DomainDestroy as DomainDestroy
-    from virtsnap.model.flags import DomainList as DomainList
-    from virtsnap.model.flags import DomainStart as DomainStart
-    from virtsnap.model.flags import DomainUndefine as DomainUndefine
-    from virtsnap.model.flags import DomainXml as DomainXml
-    from virtsnap.model.flags import ShutdownMethod as ShutdownMethod
-    from virtsnap.model.flags import SnapshotCreate as SnapshotCreate
-    from virtsnap.model.flags import SnapshotDelete as SnapshotDelete
-    from virtsnap.model.flags import SnapshotList as SnapshotList
-    from virtsnap.model.flags import SnapshotRevert as SnapshotRevert
-    from virtsnap.service.interface import PlanReport as PlanReport
-    from virtsnap.service.interface import Progress as Progress
-else:
 
-    def __getattr__(name: str) -> object:
-        from virtsnap.api.names import public
+def __getattr__(name: str) -> object:
+    return import_module("virtsnap.api.names").public(name)
 
-        return public(name)
 
-    def __dir__() -> list[str]:
-        from virtsnap.api.names import PUBLIC
-
-        return sorted([*globals(), *PUBLIC])
+def __dir__() -> list[str]:
+    return sorted([*globals(), *import_module("virtsnap.api.names").PUBLIC])

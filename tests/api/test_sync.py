@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import virtsnap
 from tests.api.fake_service import FakeService
 from virtsnap.api import aio, sync
+from virtsnap.api.names import PUBLIC
 from virtsnap.api.portal import Portal
 from virtsnap.model.errors import NoDomain, OperationInvalid
 from virtsnap.service.interface import PlanReport, Progress
@@ -110,3 +113,11 @@ def test_the_package_shows_it_lazily() -> None:
     assert "open" in dir(virtsnap)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         getattr(virtsnap, "nonsense")  # noqa: B009
+
+
+def test_what_type_checkers_see_is_there() -> None:
+    stub = Path(virtsnap.__file__).with_name("__init__.pyi").read_text()
+    shown = set(re.findall(r" as (\w+)$", stub, re.MULTILINE))
+    assert shown == {*PUBLIC, "aio"}
+    for name in shown:
+        assert getattr(virtsnap, name) is not None

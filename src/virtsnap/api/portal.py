@@ -42,12 +42,20 @@ class Portal:
             tasks.append(task)
             task.add_done_callback(lambda done: _copy(done, result))
 
-        self._loop.call_soon_threadsafe(begin)
+        def abort() -> None:
+            # Runs after `begin`, if the interrupt let that one be queued at all.
+            for task in tasks:
+                task.cancel()
+            if not tasks:
+                coroutine.close()
+                result.set_exception(asyncio.CancelledError())
+
         try:
+            self._loop.call_soon_threadsafe(begin)
             return result.result()
         except KeyboardInterrupt:
             if not result.done():
-                self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+                self._loop.call_soon_threadsafe(abort)
                 # The exception itself is of no interest: the interrupt goes on.
                 result.exception()
             raise
