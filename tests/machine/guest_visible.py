@@ -46,7 +46,7 @@ def _value(option: str, value: str) -> str:
     if option == "-vnc":
         value = value.replace(",to=9999", "")
     if option == "-chardev":
-        value = re.sub(r"path=\S*/(?:org\.|channel\d)[^,]*", "path=GENERATED", value)
+        value = re.sub(r"path=\S*/(?:org\.|channel\d|vioser)[^,]*", "path=GENERATED", value)
     if option == "-machine":
         value = re.sub(r"(pflash\d=libvirt-pflash\d)-(storage|format)", r"\1", value)
     if option == "-rtc" and re.match(r"base=\d", value):

@@ -86,6 +86,8 @@ def _machine(root: etree._Element) -> str:
         state = _state(root, feature)
         if state is not None:
             parts.append(f"{name}={state}")
+    if _state(root, "ps2") == "off":
+        parts.append("i8042=off")
     parts += ["dump-guest-core=" + (tree.attribute(root, "memory", "dumpCore") or "off")]
     parts += ["memory-backend=pc.ram"]
     for unit, node in _pflash_nodes(root):
@@ -93,8 +95,6 @@ def _machine(root: etree._Element) -> str:
     hpet = root.find("clock/timer[@name='hpet']")
     if hpet is not None and hpet.get("present") is not None:
         parts.append(f"hpet={'on' if hpet.get('present') == 'yes' else 'off'}")
-    if _state(root, "ps2") == "off":
-        parts.append("i8042=off")
     parts.append("acpi=on" if root.find("features/acpi") is not None else "acpi=off")
     return ",".join(parts)
 

@@ -107,12 +107,7 @@ def _front(root: etree._Element, device: etree._Element, chardev: str) -> Json:
         case "serial":
             return _serial(root, device, chardev)
         case "parallel":
-            return {
-                "driver": "isa-parallel",
-                "chardev": chardev,
-                "id": alias,
-                "index": tree.number(tree.attribute(device, "target", "port")),
-            }
+            return {"driver": "isa-parallel", "chardev": chardev, "id": alias}
         case "console":
             return {"driver": "virtconsole", "chardev": chardev, "id": alias}
     controller, bus, port = (

@@ -63,6 +63,7 @@ def complete(definition: DomainDefinition, host: Host) -> DomainDefinition:
     addresses.assign_virtio_serial(root)
     pci.assign(root)
     addresses.assign_usb(root)
+    implicit.console_address(root)
     order.arrange(root)
     return DomainDefinition(root)
 

@@ -242,8 +242,16 @@ def character_devices(root: etree._Element) -> None:
                 if source is not None:
                     tree.default(source, "mode", "connect")
                 tree.default(tree.ensure(device, "protocol"), "type", "raw")
-            elif device.get("type") == "pty" and source is not None:
+            elif source is not None and _says_nothing(device, source):
                 device.remove(source)
+
+
+def _says_nothing(device: etree._Element, source: etree._Element) -> bool:
+    """A source that a start makes up anew."""
+    if device.get("type") == "pty":
+        return True
+    generated = device.tag == "channel" and device.get("type") == "unix" and source.get("path") is None
+    return generated and source.get("mode", "bind") == "bind" and len(source) == 0
 
 
 def inputs(root: etree._Element) -> None:
@@ -258,6 +266,13 @@ def graphics(root: etree._Element) -> None:
         if device.get("type") not in ("vnc", "spice"):
             continue
         listen = device.find("listen")
+        if listen is not None and listen.get("type") == "socket":
+            for name in ("port", "autoport"):
+                if name in device.attrib:
+                    del device.attrib[name]
+            if listen.get("socket") is not None:
+                device.set("socket", listen.get("socket", ""))
+            continue
         if device.get("port") in (None, "-1", "0") or device.get("autoport") == "yes":
             device.set("port", "-1")
             device.set("autoport", "yes")

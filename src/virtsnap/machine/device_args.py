@@ -229,7 +229,7 @@ def _video(root: etree._Element, video: etree._Element, *, primary: bool) -> Jso
     if kind in ("vga", "vmvga") and vram is not None:
         properties["vgamem_mb"] = int(vram) // 1024
     elif kind == "bochs" and vram is not None:
-        properties["vgamem"] = f"{vram}k"
+        properties["vgamem"] = int(vram) * 1024
     elif kind == "virtio" and heads is not None:
         properties["max_outputs"] = int(heads)
     return properties | places.pci(root, video)

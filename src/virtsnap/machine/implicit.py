@@ -107,6 +107,19 @@ def _copy_serial(serial: etree._Element, console: etree._Element) -> None:
         target.set("port", port)
 
 
+def console_address(root: etree._Element) -> None:
+    """The first console sits where the first serial port does. Call when addresses are given."""
+    first = next(tree.children(root, "console"), None)
+    serial = next(tree.children(root, "serial"), None)
+    if first is None or serial is None or tree.attribute(first, "target", "type") != "serial":
+        return
+    address = serial.find("address")
+    for stale in first.findall("address"):
+        first.remove(stale)
+    if address is not None:
+        first.append(copy.deepcopy(address))
+
+
 def disk_controllers(root: etree._Element) -> None:
     """Controllers for the addresses that disks have, up to the highest number in use."""
     for kind in ("scsi", "fdc", "ide", "sata"):

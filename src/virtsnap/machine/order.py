@@ -107,6 +107,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "watchdog": ("model", "action"),
     "memballoon": ("model", "autodeflate", "freePageReporting"),
     "audio": ("id", "type"),
+    "ip": ("address", "family", "prefix"),
     "feature": ("enabled", "policy", "name"),
 }
 

@@ -60,7 +60,7 @@ _TAKES = {
     "pci-expander-bus": (0x00, 0x1F, {Plug.PCI, Plug.BRIDGE}),
     "pcie-root": (0x01, 0x1F, {Plug.ROOT_PORT, Plug.DMI, Plug.EXPANDER}),
     "pcie-expander-bus": (0x00, 0x1F, {Plug.ROOT_PORT, Plug.DMI}),
-    "dmi-to-pci-bridge": (0x00, 0x1F, {Plug.PCI, Plug.BRIDGE}),
+    "dmi-to-pci-bridge": (0x00, 0x1F, {Plug.BRIDGE}),
     "pcie-to-pci-bridge": (0x01, 0x1F, {Plug.PCI, Plug.BRIDGE}),
     "pcie-root-port": (0x00, 0x00, {Plug.PCIE, Plug.PCIE_TO_PCI, Plug.UPSTREAM}),
     "pcie-switch-downstream-port": (0x00, 0x00, {Plug.PCIE, Plug.PCIE_TO_PCI, Plug.UPSTREAM}),
@@ -268,7 +268,8 @@ def _place_all(root: etree._Element, addresses: _Addresses, *, spare_conventiona
 
 
 def _all_pci_devices(root: etree._Element) -> Iterator[etree._Element]:
-    return (device for device in tree.devices(root) if place_of(device) is not None)
+    # The first console only repeats the address of the first serial port.
+    return (d for d in tree.devices(root) if d.tag != "console" and place_of(d) is not None)
 
 
 def _place_piix3(root: etree._Element, addresses: _Addresses) -> None:
