@@ -49,7 +49,6 @@ def test_letters_may_be_joined(cli: Cli) -> None:
         (["-d", "1", "list"], "option '--debug' is not supported"),
         (["-l", "file", "list"], "option '--log' is not supported"),
         (["-e", "xyz", "list"], "Invalid string 'xyz' for escape sequence"),
-        ([], "an interactive shell is not supported: give a command, or see --help"),
     ],
 )
 def test_wrong_options_before_the_command(cli: Cli, words: list[str], says: str) -> None:

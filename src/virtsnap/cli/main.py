@@ -1,4 +1,4 @@
-"""The program: options before the command, then the commands, then the exit status.
+"""The program: options before the command, then the commands (or none: a shell), then the exit status.
 
 Exit status: 0 when the last command succeeded, 1 when it failed or the command line is wrong, 130 after
 Ctrl-C. `--version` and help return before asyncio or the engine is imported.
@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             session.print(answer)
             return 0
         session = Session(_settings(before))
+        if not rest:
+            from virtsnap.cli.shell import run_shell
+
+            return run_shell(session)
         commands = _commands(rest)
     except CliError as error:
         session.complain(*error.lines)
@@ -78,8 +82,6 @@ def _without_loop(coroutine: Coroutine[object, None, bool]) -> bool:
 
 
 def _commands(words: Sequence[str]) -> list[Parsed]:
-    if not words:
-        raise UsageError("an interactive shell is not supported: give a command, or see --help")
     if len(words) == 1:
         return parse_string(words[0], find)
     return [parse_words(words, find)]

@@ -13,22 +13,27 @@ from virtsnap.model.errors import VirtsnapError
 
 
 async def run_all(session: Session, commands: Sequence[Parsed]) -> bool:
+    """Run the commands as `run_line` does, and let go of the connection."""
+    try:
+        return await run_line(session, commands)
+    finally:
+        await session.close()
+
+
+async def run_line(session: Session, commands: Sequence[Parsed]) -> bool:
     """Run the commands in order, also after one failed. As with virsh the last one decides: True when
     it succeeded."""
     good = True
-    try:
-        for parsed in commands:
-            began = time.monotonic()
-            good = await run_one(session, parsed)
-            if session.leave:
-                break
-            if session.settings.timing:
-                session.print(f"\n(Time: {(time.monotonic() - began) * 1000:.3f} ms)\n\n")
-            elif not (session.wants_json(parsed.args) and good):
-                session.extra("\n")
-            session.flush()
-    finally:
-        await session.close()
+    for parsed in commands:
+        began = time.monotonic()
+        good = await run_one(session, parsed)
+        if session.leave:
+            break
+        if session.settings.timing:
+            session.print(f"\n(Time: {(time.monotonic() - began) * 1000:.3f} ms)\n\n")
+        elif not (session.wants_json(parsed.args) and good):
+            session.extra("\n")
+        session.flush()
     return good
 
 
