@@ -127,3 +127,9 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
         said = process.stderr.read()
         process.wait()
     assert said == b""
+
+
+def test_words_that_are_not_utf8_come_out_as_they_came_in() -> None:
+    code = "from virtsnap.cli.main import main\nimport sys\nsys.exit(main())"
+    command = [sys.executable, "-c", code, "echo", b"a\xffb"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"a\xffb\n"

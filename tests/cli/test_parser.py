@@ -150,3 +150,27 @@ def test_nothing_of_a_string_is_parsed_when_one_command_is_wrong() -> None:
 def test_quoting_every_word_gives_the_words_back(words: list[str]) -> None:
     text = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
     assert split(text) == [words]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["vm", "--all", "--name", "--name=", "--disk", "--", "--help", "x", "-x", "--screen=1"]
+        )
+    )
+)
+def test_any_words_are_parsed_or_refused(words: list[str]) -> None:
+    try:
+        parsed = parse_words(["do", *words], _find)
+    except UsageError:
+        return
+    assert parsed.help or parsed.args.has("domain")
+
+
+@given(st.text(alphabet="ab'\"\\;# \n"))
+def test_any_string_is_cut_or_refused(text: str) -> None:
+    try:
+        commands = split(text)
+    except UsageError:
+        return
+    assert all(commands)

@@ -25,11 +25,6 @@ class Args:
             raise CliError(f"Failed to get option '{name}': Option argument is empty")
         return values[0]
 
-    def raw(self, name: str) -> str | None:
-        """The value, an empty one too."""
-        values = self._values.get(name)
-        return None if values is None else values[0]
-
     def required(self, name: str) -> str:
         """The value of an option that the parser demands, or that this use of the command demands."""
         value = self.string(name)

@@ -6,6 +6,7 @@ Ctrl-C. `--version` and help return before asyncio or the engine is imported.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Coroutine, Sequence
 
@@ -27,6 +28,9 @@ _REFUSED = ("debug", "log", "keepalive-interval", "keepalive-count")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with the given words (default: those of the process)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A word that is not UTF-8 comes out as the bytes that it came in with.
+        sys.stdout.reconfigure(errors="surrogateescape")
     session = Session(Settings())
     try:
         before, rest = _global_options(words)
