@@ -7,9 +7,11 @@ import stat
 
 from virtsnap.engine.steps.base import Irreversible, Undoable
 from virtsnap.engine.world import World
+from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
 from virtsnap.model import steps as s
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.qemu import blocks, images
+from virtsnap.qemu.monitor import Monitor
 from virtsnap.store.files import fsync_path
 
 
@@ -53,6 +55,7 @@ class AttachOverlay(Undoable):
             node_format=format_node(step.node),
             node_storage=storage_node(step.node),
             type=step.type,
+            options=_options(world, step.target),
         )
 
     async def undo(self, world: World, step: s.AttachOverlay, /) -> None:
@@ -70,7 +73,7 @@ class SwitchLayers:
         monitor = await world.monitor()
         if monitor is None:
             raise Failed("domain is not running", code=ErrorCode.OPERATION_INVALID)
-        tops = await blocks.top_nodes(monitor)
+        tops = await tops_by_target(world, monitor)
         pairs = []
         for target, path, node in step.disks:
             if target not in tops:
@@ -88,7 +91,7 @@ class SwitchLayers:
         monitor = await world.monitor()
         if monitor is None:
             return None
-        tops = await blocks.top_nodes(monitor)
+        tops = await tops_by_target(world, monitor)
         return all(target in tops and tops[target].path == path for target, path, _ in step.disks)
 
 
@@ -98,6 +101,42 @@ class RemoveFile(Irreversible):
     async def do(self, world: World, step: s.RemoveFile, /) -> None:
         """Delete it; quiet when it is gone."""
         remove(step.path)
+
+
+async def tops_by_target(world: World, monitor: Monitor) -> dict[str, blocks.NodeInfo]:
+    """The layer that each disk writes to now, by target."""
+    aliases = {disk.target: disk.alias for disk in _live_disks(world) if disk.alias is not None}
+    return await blocks.top_nodes(monitor, aliases)
+
+
+def _live_disks(world: World) -> tuple[DomainDisk, ...]:
+    live_xml = world.record().live_xml
+    return () if live_xml is None else DomainDefinition.parse(live_xml).disks
+
+
+def _options(world: World, target: str) -> blocks.OverlayOptions:
+    """The disk's `<driver>` attributes hold for every layer that it writes to."""
+    disk = next((disk for disk in _live_disks(world) if disk.target == target), None)
+    if disk is None:
+        return blocks.OverlayOptions()
+    direct, no_flush = _CACHE.get(disk.cache or "", (None, None))
+    return blocks.OverlayOptions(
+        cache_direct=direct,
+        cache_no_flush=no_flush,
+        discard=disk.discard,
+        detect_zeroes=disk.detect_zeroes,
+        aio=disk.io,
+    )
+
+
+_CACHE: dict[str, tuple[bool | None, bool | None]] = {
+    "none": (True, False),
+    "directsync": (True, False),
+    "writeback": (False, False),
+    "writethrough": (False, False),
+    "unsafe": (False, True),
+}
+"""`cache=` to QEMU's (direct, no-flush)."""
 
 
 def format_node(number: int) -> str:

@@ -21,6 +21,9 @@ class MergeImages(Undoable):
             world.report("Snapshot delete", done, total)
 
         monitor = await world.monitor()
+        if monitor is not None:
+            # A process that died may have left the job behind, running or done.
+            await blocks.adopt(monitor, step.job, progress)
         if monitor is not None and (chain := await _open_chain(monitor, step)) is not None:
             if step.top in chain and step.base in chain:
                 await _merge_live(monitor, step, chain, progress)
