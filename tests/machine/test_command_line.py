@@ -16,8 +16,7 @@ from virtsnap.machine.host import Host
 from virtsnap.model.errors import ConfigUnsupported
 
 HERE = Path(__file__).parent
-REFUSED = {"pc-host-model", "q35-host-model"}
-CORPUS = sorted({path.stem for path in (HERE / "golden").glob("*.args")} - REFUSED)
+CORPUS = sorted({path.stem for path in (HERE / "golden").glob("*.args")})
 LAUNCH = Launch(run_dir="/run/x", monitor_fd=5, now=1_700_000_000)
 
 
