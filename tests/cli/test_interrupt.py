@@ -77,4 +77,5 @@ def test_interrupt_undoes_and_ends_with_130() -> None:
         text = _terminal_text(master)
     os.close(master)
     assert (process.returncode, out) == (130, b"undone 1 left 0\n")
+    assert text.endswith(b"\r\nerror: interrupted\r\n")
     assert b"Traceback" not in text

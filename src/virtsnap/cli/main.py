@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(session, commands)
     except KeyboardInterrupt:
-        session.end_progress()
+        session.complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone. Keep the interpreter from failing on it again at exit.

@@ -66,7 +66,6 @@ def _run_one_line(runner: asyncio.Runner, session: Session, line: str) -> bool:
     try:
         return runner.run(run_line(session, commands))
     except KeyboardInterrupt:
-        session.end_progress()
         session.complain("interrupted")
         return False
 
