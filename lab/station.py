@@ -1,4 +1,4 @@
-"""A guest that runs when a test begins: booted once, saved with virtsnap itself, every time started from there.
+"""A guest that runs when a test begins: booted once, saved with virtsnap itself, then started from there.
 
 The saved state lies in the lab's cache under a hash of all that it depends on, virtsnap's source included.
 Every `Station` is a domain of its own in a folder of its own: two disks (vda, vdb), a console and a pulse on
