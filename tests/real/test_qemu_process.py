@@ -96,6 +96,35 @@ async def test_zombie_of_another_parent_is_dead(tmp_path: Path) -> None:
         parent.communicate("\n")
 
 
+async def test_process_without_its_main_thread_is_alive(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = (
+        "import ctypes, os, sys, threading, time\n"
+        "def work():\n"
+        "    while open('/proc/self/stat').read().rsplit(')', 1)[1].split()[0] != 'Z': time.sleep(0.001)\n"
+        "    os.write(int(sys.argv[1]), b'alone\\n')\n"
+        "    time.sleep(600)\n"
+        "threading.Thread(target=work).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    reading, writing = os.pipe()
+    spawned = process.spawn(
+        [sys.executable, "-c", script, str(writing)], pass_fds=[writing], log_path=str(log)
+    )
+    try:
+        os.close(writing)
+        assert os.read(reading, 6) == b"alone\n", log.read_text()
+        assert process.alive(spawned)
+        assert process.identify(spawned.pid) == spawned
+        assert not await process.wait_gone(spawned, 0.01)
+    finally:
+        assert process.kill(spawned)
+        assert await process.wait_gone(spawned, 10)
+        os.close(reading)
+    assert not process.alive(spawned)
+    assert process.identify(spawned.pid) is None
+
+
 def test_same_pid_with_another_start_or_boot_is_not_it(tmp_path: Path) -> None:
     me = os.getpid()
     ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])

@@ -59,7 +59,6 @@ class Spawned:
 class _Stat:
     """The fields of /proc/PID/stat that we use (proc_pid_stat(5))."""
 
-    state: str
     utime: int
     stime: int
     start_ticks: int
@@ -143,8 +142,21 @@ def current_boot_id() -> str:
 
 
 def alive(process: Process) -> bool:
-    """Whether that very process runs. A zombie is dead."""
-    return _stat_of(process) is not None
+    """Whether that very process runs. A zombie is dead, once all of its threads are.
+
+    The main thread often ends first, and then /proc calls the process a zombie while the others still have
+    its files open: an image would still be locked.
+    """
+    descriptor = _open_pidfd(process)
+    if descriptor is None:
+        return False
+    try:
+        ended = _has_ended(descriptor)
+    finally:
+        os.close(descriptor)
+    if ended:
+        _reap(process)
+    return not ended
 
 
 def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> bool:
@@ -153,6 +165,9 @@ def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> bool:
     if descriptor is None:
         return False
     try:
+        if _has_ended(descriptor):
+            _reap(process)
+            return False
         signal.pidfd_send_signal(descriptor, number)
     except ProcessLookupError:
         return False
@@ -165,7 +180,6 @@ async def wait_gone(process: Process, timeout: float | None = None) -> bool:
     """Wait for the process to end; False when it still runs after `timeout` seconds."""
     descriptor = _open_pidfd(process)
     if descriptor is None:
-        _reap(process)
         return True
     try:
         async with asyncio.timeout(timeout):
@@ -210,7 +224,6 @@ async def await_monitor(process: Process, path: str, log_path: str, *, timeout: 
     """
     descriptor = _open_pidfd(process)
     if descriptor is None:
-        _reap(process)
         raise _exited(log_path)
     connecting = asyncio.create_task(Monitor.connect(path, timeout=timeout))
     death = asyncio.create_task(_readable(descriptor))
@@ -252,7 +265,6 @@ def _read_stat(pid: int) -> _Stat | None:
     # The name stands in brackets and may hold blanks and brackets itself: count from the last one.
     fields = text[text.rindex(b")") + 2 :].split()
     return _Stat(
-        state=fields[0].decode(),
         utime=int(fields[11]),
         stime=int(fields[12]),
         start_ticks=int(fields[19]),
@@ -261,42 +273,47 @@ def _read_stat(pid: int) -> _Stat | None:
 
 
 def _stat_of(process: Process) -> _Stat | None:
-    """The process's numbers, or None when it is not that one, or has ended."""
-    if process.boot_id != current_boot_id():
-        return None
+    """The process's numbers, or None when it has ended."""
     stat = _read_stat(process.pid)
-    if stat is None or stat.start_ticks != process.start_ticks:
-        return None
-    if stat.state in "ZXx":
-        _reap(process)
-        return None
-    return stat
+    return stat if stat is not None and alive(process) else None
+
+
+def _is_that(process: Process, stat: _Stat | None) -> bool:
+    return (
+        stat is not None and stat.start_ticks == process.start_ticks and process.boot_id == current_boot_id()
+    )
 
 
 def _open_pidfd(process: Process) -> int | None:
-    """A descriptor for that very process; None when it has ended."""
+    """A descriptor for that very process; None when there is no such process, not even its zombie."""
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return None
     # Only now that the descriptor holds the process is it safe to ask who it is.
-    if not alive(process):
+    if not _is_that(process, _read_stat(process.pid)):
         os.close(descriptor)
         return None
     return descriptor
 
 
+def _has_ended(descriptor: int) -> bool:
+    """Whether a process has ended with all of its threads (pidfd_open(2): the descriptor is readable)."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _reap(process: Process) -> None:
     """Let a dead child of ours go; nothing for any other process."""
-    stat = _read_stat(process.pid)
-    if stat is not None and stat.start_ticks == process.start_ticks:
+    if _is_that(process, _read_stat(process.pid)):
         with contextlib.suppress(ChildProcessError):
             os.waitpid(process.pid, os.WNOHANG)
 
 
 async def _readable(descriptor: int) -> None:
     """Return when a pidfd says that its process has ended."""
-    if select.select([descriptor], [], [], 0)[0]:
+    if _has_ended(descriptor):
         return
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
@@ -310,3 +327,12 @@ async def _readable(descriptor: int) -> None:
         await ready
     finally:
         loop.remove_reader(descriptor)
+
+
+def identify(pid: int) -> Spawned | None:
+    """The living process that has this pid now; None when there is none."""
+    stat = _read_stat(pid)
+    if stat is None:
+        return None
+    found = Spawned(pid, stat.start_ticks, current_boot_id())
+    return found if alive(found) else None
