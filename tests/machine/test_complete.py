@@ -105,7 +105,7 @@ def devices(text: str, machine: str = "q35") -> DomainDefinition:
         ),
         (
             devices("<serial type='pty'/>" * 5),
-            "isa-serial",
+            "ISA serial ports",
         ),
         (
             devices(

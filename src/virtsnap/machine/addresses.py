@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from virtsnap.machine import tree
-from virtsnap.model.errors import ConfigUnsupported, InternalRefused, XmlError
+from virtsnap.model.errors import InternalRefused, XmlError
 
 _HUB_PORTS = 8
 _UNITS_PER_BUS = {"ide": 2, "fdc": 2, "sata": 6}
@@ -113,7 +113,11 @@ def assign_virtio_serial(root: etree._Element) -> None:
                 _set(channel, "virtio-serial", controller=str(controller), bus="0", port=str(found))
                 break
         else:
-            raise XmlError("Unable to find a free virtio-serial port")
+            # Every controller is full: another one comes
+            index = max(taken) + 1 if taken else 0
+            tree.add_controller(root, "virtio-serial", index)
+            taken[index] = {1}
+            _set(channel, "virtio-serial", controller=str(index), bus="0", port="1")
 
 
 def _is_virtio(device: etree._Element) -> bool:
@@ -126,7 +130,7 @@ _USB_PORTS = {
     "piix3-uhci": 2,
     "piix4-uhci": 2,
     "vt82c686b-uhci": 2,
-    "ehci": 4,
+    "ehci": 6,
     "ich9-ehci1": 6,
     "pci-ohci": 3,
 }
@@ -262,14 +266,6 @@ def assign_console_ports(root: etree._Element) -> None:
         target = tree.ensure(console, "target")
         if target.get("port") is None:
             target.set("port", str(position))
-
-
-def check_serial_ports(root: etree._Element) -> None:
-    """A PC has four ISA serial ports."""
-    for serial in tree.children(root, "serial"):
-        port = tree.number(tree.attribute(serial, "target", "port"))
-        if tree.attribute(serial, "target", "type") == "isa-serial" and port > 3:
-            raise ConfigUnsupported(f"isa-serial supports only ports 0 to 3, not {port}")
 
 
 def _set(device: etree._Element, type_: str, **place: str) -> None:

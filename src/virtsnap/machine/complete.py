@@ -15,7 +15,7 @@ import re
 from lxml import etree
 
 from virtsnap.formats.domain_xml import DomainDefinition
-from virtsnap.machine import addresses, defaults, implicit, order, pci, tree
+from virtsnap.machine import addresses, defaults, implicit, order, pci, tree, validate
 from virtsnap.machine.host import Host
 from virtsnap.model.errors import ConfigUnsupported, InvalidArg
 
@@ -38,6 +38,8 @@ def complete(definition: DomainDefinition, host: Host) -> DomainDefinition:
         emulator.text = host.emulator
     defaults.disks(root)
     order.group(root)
+    defaults.controllers(root, q35=q35)
+    validate.pci_root(root, q35=q35)
     implicit.board(root, q35=q35)
     defaults.controllers(root, q35=q35)
     defaults.interfaces(root)
@@ -49,7 +51,6 @@ def complete(definition: DomainDefinition, host: Host) -> DomainDefinition:
     defaults.character_devices(root)
     addresses.assign_serial_ports(root)
     addresses.assign_console_ports(root)
-    addresses.check_serial_ports(root)
     defaults.graphics(root)
     implicit.video(root)
     defaults.videos(root)
@@ -64,6 +65,7 @@ def complete(definition: DomainDefinition, host: Host) -> DomainDefinition:
     pci.assign(root)
     addresses.assign_usb(root)
     implicit.console_address(root)
+    validate.validate(root, q35=q35)
     order.arrange(root)
     return DomainDefinition(root)
 

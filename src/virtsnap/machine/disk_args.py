@@ -142,7 +142,7 @@ def _device(
     properties["product"] = tree.text(element, "product")
     if disk.bus == "usb":
         properties["removable"] = False
-    if disk.cache in _CACHE and disk.device == "disk":
+    if disk.cache in _CACHE and disk.device != "floppy":
         properties["write-cache"] = _CACHE[disk.cache][2]
     properties["serial"] = disk.serial
     properties["werror"] = tree.attribute(element, "driver", "error_policy")

@@ -16,7 +16,7 @@ from virtsnap.machine import tree
 
 def board(root: etree._Element, *, q35: bool) -> None:
     """Controllers and devices of the board itself."""
-    if not tree.controllers(root, "usb"):
+    if not any(c.get("index", "0") == "0" for c in tree.controllers(root, "usb")):
         tree.add_controller(root, "usb", 0)
     if q35 and not any(c.get("index", "0") == "0" for c in tree.controllers(root, "sata")):
         tree.add_controller(root, "sata", 0)
@@ -79,7 +79,10 @@ def console(root: etree._Element) -> None:
                 del serial.attrib[name]
         tree.devices(root).insert(0, serial)
         serials = [serial]
-    elif first is not None and not serial_console:
+    elif not serial_console:
+        # Only a port of the PC's own kind becomes a console unasked.
+        if tree.attribute(serials[0], "target", "type") not in (None, "isa-serial"):
+            return
         first = None
     if first is None:
         first = etree.Element("console")

@@ -138,7 +138,7 @@ def group(root: etree._Element) -> None:
         placed: list[etree._Element] = []
         for element in devices.findall(tag):
             same = [p for p in placed if kind(p) == kind(element)]
-            below = [p for p in same if number(p) <= number(element)]
+            below = [p for p in same if (number(p), _companion(p)) <= (number(element), _companion(element))]
             if below:
                 position = placed.index(below[-1]) + 1
             else:
@@ -162,6 +162,11 @@ def _type(controller: etree._Element) -> str:
 
 def _index(controller: etree._Element) -> int:
     return tree.number(controller.get("index"), 256)
+
+
+def _companion(controller: etree._Element) -> bool:
+    """A USB controller that serves another one stands behind it."""
+    return controller.find("master") is not None
 
 
 def _rank(order: tuple[str, ...], name: object) -> int:

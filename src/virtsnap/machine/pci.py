@@ -241,6 +241,18 @@ def _set(device: etree._Element, place: Place, multifunction: bool = False) -> N
         address.set("multifunction", "on")
 
 
+def _set_taken(
+    addresses: _Addresses, device: etree._Element, place: Place, multifunction: bool = False
+) -> None:
+    """Write down a place that was looked for.
+
+    Not in the first pass, as in libvirt: a device that asks twice (primary video whose own slot is taken, the
+    parts of a USB 2 controller) is counted twice there, and the number of ports must come out the same.
+    """
+    if not addresses.grow:
+        _set(device, place, multifunction)
+
+
 def _place_all(root: etree._Element, addresses: _Addresses, *, spare_conventional: bool) -> None:
     for device in _all_pci_devices(root):
         place = place_of(device)
@@ -264,7 +276,7 @@ def _place_all(root: etree._Element, addresses: _Addresses, *, spare_conventiona
         if device.tag == "controller" and device.get("model", "") in _USB2_FUNCTIONS:
             _place_usb2(root, addresses, device, plug)
         else:
-            _set(device, addresses.take(plug))
+            _set_taken(addresses, device, addresses.take(plug))
 
 
 def _all_pci_devices(root: etree._Element) -> Iterator[etree._Element]:
@@ -326,7 +338,7 @@ def _place_primary_video(root: etree._Element, addresses: _Addresses, place: Pla
     else:
         plug = _plug(video, addresses.pcie)
         assert plug is not None
-        _set(video, addresses.take(plug))
+        _set_taken(addresses, video, addresses.take(plug))
 
 
 _USB2_FUNCTIONS = {"ich9-ehci1": 7, "ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2}
@@ -344,8 +356,9 @@ def _place_usb2(root: etree._Element, addresses: _Addresses, device: etree._Elem
             addresses.reserve(place)
             break
     else:
-        place = addresses.take(plug, function)
-    _set(device, place, multifunction=model == "ich9-uhci1")
+        _set_taken(addresses, device, addresses.take(plug, function), multifunction=function == 0)
+        return
+    _set(device, place, multifunction=function == 0)
 
 
 def _in_order(root: etree._Element, pcie: bool) -> Iterator[tuple[etree._Element, Plug]]:
