@@ -1,6 +1,6 @@
-"""What the first cluster of a qcow2 image tells: sizes, backing file, features.
+"""What the first cluster of a qcow2 image tells: sizes, backing file, features; and its snapshot table.
 
-Only reading, and only the header: a plan asks for hundreds of images, and starting qemu-img for each would
+Only reading: a plan asks for hundreds of images, and starting qemu-img for each would
 cost more than the operation. Source: QEMU's docs/interop/qcow2.rst. Everything else about images is
 `qemu.images`.
 """
@@ -10,11 +10,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from virtsnap.model.facts import InternalSnapshot
+
 MAGIC = b"QFI\xfb"
 HEADER_BYTES = 64 * 1024
 """Enough of the file: header, extensions and backing name lie in the first cluster, 64 KiB by default."""
 
 _FIXED = struct.Struct(">4sIQIIQ")
+_ENTRY = struct.Struct(">12xHH16xII")
 _BACKING_FORMAT = 0xE2792ACA
 _END = 0
 _CORRUPT, _EXTENDED_L2 = 1 << 1, 1 << 4
@@ -30,6 +33,8 @@ class Qcow2Header:
     backing_format: str | None
     extended_l2: bool
     corrupt: bool
+    snapshot_count: int = 0
+    snapshots_offset: int = 0
 
 
 def parse(data: bytes) -> Qcow2Header | None:
@@ -53,7 +58,37 @@ def parse(data: bytes) -> Qcow2Header | None:
         backing_format=_backing_format(data, header_length),
         extended_l2=bool(features & _EXTENDED_L2),
         corrupt=bool(features & _CORRUPT),
+        snapshot_count=struct.unpack_from(">I", data, 60)[0],
+        snapshots_offset=struct.unpack_from(">Q", data, 64)[0],
     )
+
+
+def parse_snapshots(table: bytes, count: int) -> tuple[InternalSnapshot, ...] | None:
+    """The entries of a snapshot table, given its bytes from `snapshots_offset` on.
+
+    None when it is not whole: more bytes are needed, or it is damaged.
+    """
+    found: list[InternalSnapshot] = []
+    at = 0
+    for _ in range(count):
+        if at + _ENTRY.size > len(table):
+            return None
+        id_size, name_size, size32, extra_size = _ENTRY.unpack_from(table, at)
+        extra = at + _ENTRY.size
+        end = extra + extra_size + id_size + name_size
+        if end > len(table):
+            return None
+        size = struct.unpack_from(">Q", table, extra)[0] if extra_size >= 8 else size32
+        id_at = extra + extra_size
+        found.append(
+            InternalSnapshot(
+                table[id_at : id_at + id_size].decode(errors="surrogateescape"),
+                table[id_at + id_size : end].decode(errors="surrogateescape"),
+                size,
+            )
+        )
+        at = (end + 7) // 8 * 8
+    return tuple(found)
 
 
 def _backing_format(data: bytes, at: int) -> str | None:

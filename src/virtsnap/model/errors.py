@@ -68,6 +68,14 @@ class VirtsnapError(Exception):
     def __str__(self) -> str:
         return self.code.prefix + self.detail
 
+    def get_error_code(self) -> int:
+        """The virErrorNumber, under the name that libvirt-python gives it."""
+        return self.code.number
+
+    def get_error_message(self) -> str:
+        """The whole text, under the name that libvirt-python gives it."""
+        return str(self)
+
 
 class Refused(VirtsnapError):
     """Nothing was touched. The request, the definition or the state must change first."""

@@ -35,6 +35,18 @@ class MemoryWay(Enum):
 
 
 @dataclass(frozen=True)
+class InternalSnapshot:
+    """An entry of a qcow2 image's snapshot table."""
+
+    id: str
+    """qcow2's number, as text. QEMU looks for a number before it looks for a name."""
+    name: str
+    """The tag."""
+    vm_state_size: int
+    """Bytes of memory and device state kept with it; 0: disk only."""
+
+
+@dataclass(frozen=True)
 class ImageFacts:
     """One image file as its header tells, given the format that the definition says it has."""
 
@@ -48,6 +60,12 @@ class ImageFacts:
     extended_l2: bool = False
     block_device: bool = False
     missing: bool = False
+    tags: tuple[InternalSnapshot, ...] = ()
+    """Internal snapshots, of whoever made them."""
+
+    def tag(self, name: str) -> InternalSnapshot | None:
+        """The internal snapshot of exactly this name."""
+        return next((tag for tag in self.tags if tag.name == name), None)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ class SwitchLayers:
 
     disks: tuple[tuple[str, str, int], ...]
     """(target, overlay path, node number)."""
+    tags: tuple[str, ...] = ()
+    """Targets that get an internal snapshot `name` in the same transaction."""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,68 @@ class RelinkBacking:
 
 
 @dataclass(frozen=True)
+class SaveInternal:
+    """Memory and the named disks of the running domain into internal snapshots; the guest stands still."""
+
+    name: str
+    job: str
+    targets: tuple[str, ...]
+    memory_target: str
+    """The disk whose image also takes the memory."""
+
+
+@dataclass(frozen=True)
+class LoadInternal:
+    """Memory and disks of an internal snapshot, in the QEMU of `run_dir`; it stays paused."""
+
+    name: str
+    job: str
+    run_dir: str
+    targets: tuple[str, ...]
+    memory_target: str
+
+
+@dataclass(frozen=True)
+class TagImage:
+    """An internal snapshot of an image that is not open."""
+
+    path: str
+    format: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ApplyTag:
+    """An image that is not open goes back to one of its internal snapshots."""
+
+    path: str
+    format: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ExtractTag:
+    """A new image with the content of an internal snapshot, on the same backing image."""
+
+    path: str
+    source: str
+    source_format: str
+    name: str
+    backing: str | None
+    backing_format: str | None
+
+
+@dataclass(frozen=True)
+class DeleteTag:
+    """An internal snapshot goes; the image stays as it is."""
+
+    path: str
+    format: str
+    name: str
+    job: str
+
+
+@dataclass(frozen=True)
 class StoreWrite:
     """One transaction of the store: all of it or nothing."""
 
@@ -181,6 +246,12 @@ Step = (
     | RemoveFile
     | MergeImages
     | RelinkBacking
+    | SaveInternal
+    | LoadInternal
+    | TagImage
+    | ApplyTag
+    | ExtractTag
+    | DeleteTag
     | StoreWrite
     | Declare
 )
@@ -204,6 +275,9 @@ class Plan:
     """The guest's pause to expect, in words."""
     result_reason: Reason | None = None
     """The domain's state afterwards, where the operation changes it."""
+    give_up: tuple[Step, ...] = ()
+    """What to do instead of the rest of `finish` when a finish step fails for a reason that will not go away by
+    itself: it brings the domain to rest in the state that the commit wrote down. Empty: try again later."""
 
     @property
     def steps(self) -> tuple[Step, ...]:

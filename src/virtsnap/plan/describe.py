@@ -70,6 +70,18 @@ def sentence(step: s.Step) -> str:
             return f"{step.target}: merge {source} into {into} (up to {mib(step.bytes)})"
         case s.RelinkBacking(path=path, backing=backing):
             return f"point {path} at {backing}"
+        case s.SaveInternal(name=name):
+            return f"pause the guest and save memory and disks into internal snapshot '{name}'"
+        case s.LoadInternal(name=name):
+            return f"load memory and disks from internal snapshot '{name}'"
+        case s.TagImage(path=path, name=name):
+            return f"make internal snapshot '{name}' in {path}"
+        case s.ApplyTag(path=path, name=name):
+            return f"bring {path} back to its internal snapshot '{name}'"
+        case s.ExtractTag(path=path, source=source, name=name):
+            return f"copy internal snapshot '{name}' of {source} to {path}"
+        case s.DeleteTag(path=path, name=name):
+            return f"delete internal snapshot '{name}' from {path}"
         case s.StoreWrite():
             return "write it down: " + (", ".join(_written(step)) or "the domain's definition")
         case s.Declare():

@@ -149,17 +149,21 @@ async def del_nodes(monitor: Monitor, names: Sequence[str]) -> None:
             await monitor.execute("blockdev-del", node_name=name)
 
 
-async def switch(monitor: Monitor, pairs: Sequence[tuple[str, str]]) -> None:
+async def switch(
+    monitor: Monitor, pairs: Sequence[tuple[str, str]], *, tags: Sequence[str] = (), name: str = ""
+) -> None:
     """Put overlays on top of disks, all at one instant or none: pairs of (present top node, overlay node).
 
+    `tags`: top nodes whose qcow2 images get an internal snapshot `name` at the same instant.
     Raises Failed with QEMU's cause; no disk has changed then.
     """
-    await monitor.execute(
-        "transaction",
-        actions=[
-            {"type": "blockdev-snapshot", "data": {"node": top, "overlay": overlay}} for top, overlay in pairs
-        ],
-    )
+    internal = [
+        {"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": name}} for node in tags
+    ]
+    external = [
+        {"type": "blockdev-snapshot", "data": {"node": top, "overlay": overlay}} for top, overlay in pairs
+    ]
+    await monitor.execute("transaction", actions=internal + external)
 
 
 async def commit(
@@ -190,7 +194,7 @@ async def commit(
     arguments: dict[str, Any] = {"device": device_top, "top-node": top, "base-node": base}
     if not active and backing_file is not None:
         arguments["backing-file"] = backing_file
-    await _run_job(monitor, job, "block-commit", arguments, progress)
+    await run_job(monitor, job, "block-commit", arguments, progress)
     await del_nodes(monitor, dropped)
 
 
@@ -217,7 +221,7 @@ async def stream(
         arguments["base-node"] = base
         if backing_file is not None:
             arguments["backing-file"] = backing_file
-    await _run_job(monitor, job, "block-stream", arguments, progress)
+    await run_job(monitor, job, "block-stream", arguments, progress)
     await del_nodes(monitor, dropped)
 
 
@@ -327,7 +331,7 @@ async def _between(monitor: Monitor, top: str, base: str | None, *, with_top: bo
     return [name for layer in layers for name in (layer.node_name, layer.storage_node) if name]
 
 
-async def _run_job(
+async def run_job(
     monitor: Monitor,
     job: str,
     command: str,

@@ -17,11 +17,14 @@ from virtsnap.formats import qcow2
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import VirtsnapError
-from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole, MemoryWay
+from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole, InternalSnapshot, MemoryWay
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.plan.images import definition_images, frozen_images
 from virtsnap.qemu import blocks, images, process
 from virtsnap.qemu.monitor import Monitor
+
+_TABLE_ENTRY_BYTES = 2048
+"""Room for an entry of a qcow2 snapshot table, whose name may have 1023 bytes."""
 
 
 async def gather(
@@ -121,7 +124,8 @@ async def _read_chain(path: str, format: str, found: dict[str, ImageFacts]) -> N
             # The plan decides what a missing or broken image means for the request.
             found[at] = ImageFacts(path=at, format=format, missing=True)
             return
-        at, format = found[at].backing, found[at].backing_format or "raw"
+        image = found[at]
+        at, format = image.backing, image.backing_format or "raw"
 
 
 def _from_header(path: str) -> ImageFacts | None:
@@ -129,7 +133,12 @@ def _from_header(path: str) -> ImageFacts | None:
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
         header = qcow2.parse(file.read(qcow2.HEADER_BYTES))
-    if header is None or header.corrupt or stat.S_ISBLK(status.st_mode):
+        if header is None or header.corrupt or stat.S_ISBLK(status.st_mode):
+            return None
+        file.seek(header.snapshots_offset)
+        table = file.read(header.snapshot_count * _TABLE_ENTRY_BYTES)
+    tags = qcow2.parse_snapshots(table, header.snapshot_count)
+    if tags is None:
         return None
     return ImageFacts(
         path=path,
@@ -140,6 +149,7 @@ def _from_header(path: str) -> ImageFacts | None:
         backing_format=header.backing_format,
         cluster_size=header.cluster_size,
         extended_l2=header.extended_l2,
+        tags=tags,
     )
 
 
@@ -156,6 +166,7 @@ async def _asked(path: str, format: str) -> ImageFacts:
         cluster_size=info.cluster_size,
         extended_l2=bool(info.extended_l2),
         block_device=info.block_device,
+        tags=tuple(InternalSnapshot(x.id, x.name, x.vm_state_size) for x in info.snapshots),
     )
 
 

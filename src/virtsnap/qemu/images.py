@@ -85,7 +85,7 @@ async def info(path: str, *, format: str, emulator_img: str = "qemu-img") -> Ima
         # There is no header to read, and its content must not be looked at.
         return _raw_info(path, status)
     # -U: a running guest's lock does not matter to a reader of the header.
-    text = await _run(emulator_img, "info", "-U", "--output=json", "-f", format, path)
+    text = await run(emulator_img, "info", "-U", "--output=json", "-f", format, path)
     found: dict[str, Any] = json.loads(text)
     details: dict[str, Any] = found.get("format-specific", {}).get("data", {})
     backing = found.get("backing-filename")
@@ -187,7 +187,7 @@ async def create_overlay(
         if not existing:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             made = True
-        await _run(
+        await run(
             *(emulator_img, "create", "-q", "-u", "-f", format),
             *("-b", os.path.abspath(backing_path), "-F", backing_format),
             *(("-o", ",".join(options)) if options else ()),
@@ -254,7 +254,7 @@ async def rebase(
     if backing is not None and backing_format is not None:
         target = (*target, "-F", backing_format)
     if unsafe:
-        await _run(emulator_img, "rebase", "-q", "-u", "-f", format, *target, path)
+        await run(emulator_img, "rebase", "-q", "-u", "-f", format, *target, path)
     else:
         images = await chain(path, format, emulator_img=emulator_img)
         if backing is not None:
@@ -354,7 +354,7 @@ async def _start(argv: Sequence[str]) -> asyncio.subprocess.Process:
         ) from error
 
 
-async def _run(*argv: str) -> bytes:
+async def run(*argv: str) -> bytes:
     """Run to the end and return the output. A cancelled caller takes the program down with it."""
     child = await _start(argv)
     try:
@@ -368,7 +368,7 @@ async def _run(*argv: str) -> bytes:
 
 
 async def _run_with_progress(*argv: str, total: int, progress: ProgressCallback | None) -> None:
-    """As `_run`, for commands with -p; percentages become shares of `total` bytes."""
+    """As `run`, for commands with -p; percentages become shares of `total` bytes."""
     child = await _start(argv)
     assert child.stdout is not None
     assert child.stderr is not None

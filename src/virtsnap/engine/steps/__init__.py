@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from virtsnap.engine.steps import guest, layers, merge, process, store_write
+from virtsnap.engine.steps import guest, internal, layers, merge, process, store_write
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
 
@@ -43,6 +43,12 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.KillQemu: process.KillQemu(),
     s.MergeImages: merge.MergeImages(),
     s.RelinkBacking: merge.RelinkBacking(),
+    s.SaveInternal: internal.SaveInternal(),
+    s.LoadInternal: internal.LoadInternal(),
+    s.TagImage: internal.TagImage(),
+    s.ApplyTag: internal.ApplyTag(),
+    s.ExtractTag: internal.ExtractTag(),
+    s.DeleteTag: internal.DeleteTag(),
     s.StoreWrite: store_write.StoreWrite(),
     s.Declare: store_write.Declare(),
 }

@@ -80,8 +80,9 @@ class SwitchLayers:
                 raise Failed(f"disk '{target}' is not in the running domain", code=ErrorCode.INTERNAL_ERROR)
             if tops[target].path != path:
                 pairs.append((tops[target].node_name, format_node(node)))
-        if pairs:
-            await blocks.switch(monitor, pairs)
+        tagged = [tops[target].node_name for target in step.tags if target in tops]
+        if pairs or tagged:
+            await blocks.switch(monitor, pairs, tags=tagged, name=step.name)
 
     async def undo(self, world: World, step: s.SwitchLayers, /) -> None:
         """A commit is never undone."""

@@ -1,0 +1,129 @@
+"""Internal snapshots: kept inside qcow2 images, of disks alone or with the memory.
+
+In a running QEMU they are jobs (QAPI snapshot-save, -load, -delete; QEMU 6.0), at rest qemu-img's. QEMU looks
+for a snapshot's number before its name, so at rest a name is turned into its number first; a job cannot
+be told a number, which is why plans refuse the few names that would be mistaken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.qemu import images
+from virtsnap.qemu.blocks import ProgressCallback, query_chain, run_job
+from virtsnap.qemu.monitor import Monitor
+from virtsnap.qemu.paths import sync_file, sync_folder_of
+
+
+async def save(
+    monitor: Monitor,
+    *,
+    job: str,
+    name: str,
+    memory_node: str,
+    nodes: Sequence[str],
+    progress: ProgressCallback | None = None,
+) -> None:
+    """Memory into `memory_node`, and a snapshot `name` into all of `nodes`; the guest stands still meanwhile.
+
+    QEMU lets a guest that ran go on by itself. Raises Failed with QEMU's cause.
+    """
+    arguments = {"tag": name, "vmstate": memory_node, "devices": list(nodes)}
+    await run_job(monitor, job, "snapshot-save", arguments, progress)
+
+
+async def load(
+    monitor: Monitor,
+    *,
+    job: str,
+    name: str,
+    memory_node: str,
+    nodes: Sequence[str],
+    progress: ProgressCallback | None = None,
+) -> None:
+    """Bring memory and disks back into a QEMU that stands still and stays so. Raises Failed."""
+    arguments = {"tag": name, "vmstate": memory_node, "devices": list(nodes)}
+    await run_job(monitor, job, "snapshot-load", arguments, progress)
+
+
+async def delete_live(monitor: Monitor, *, job: str, name: str, node: str, writable: bool) -> None:
+    """Delete the snapshot from an image that QEMU has open, as a disk's top or below one.
+
+    Raises Failed with QEMU's cause; an image that was opened read-only is so again.
+    """
+    if writable:
+        await run_job(monitor, job, "snapshot-delete", {"tag": name, "devices": [node]}, None)
+        return
+    chain = await query_chain(monitor, node)
+    options: dict[str, Any] = {
+        "driver": chain[0].format,
+        "node-name": node,
+        "file": chain[0].storage_node,
+        "backing": chain[1].node_name if len(chain) > 1 else None,
+    }
+    await monitor.execute("blockdev-reopen", options=[{**options, "read-only": False}])
+    try:
+        await run_job(monitor, job, "snapshot-delete", {"tag": name, "devices": [node]}, None)
+    finally:
+        await monitor.execute("blockdev-reopen", options=[{**options, "read-only": True}])
+
+
+async def create(path: str, name: str) -> None:
+    """A snapshot of a qcow2 image that is not open. Raises Failed with qemu-img's words."""
+    await _qemu_img(path, "-c", name)
+
+
+async def apply(path: str, name: str) -> None:
+    """The image goes back to its snapshot. Raises Failed when it has none of that name."""
+    number = await _number(path, name)
+    if number is None:
+        raise Failed(f"image '{path}' does not have internal snapshot '{name}'")
+    await _qemu_img(path, "-a", number)
+
+
+async def delete(path: str, name: str) -> None:
+    """All snapshots of that name go; quiet when there is none. Raises Failed with qemu-img's words."""
+    while (number := await _number(path, name)) is not None:
+        await _qemu_img(path, "-d", number)
+
+
+async def extract(
+    source: str, name: str, path: str, *, backing: str | None, backing_format: str | None
+) -> None:
+    """A new image with the content of the snapshot, durable, with mode 0600; `source` stays as it is.
+
+    Raises Failed; a file that it made is removed then.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise Failed(
+            f"failed to create image file '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+        ) from error
+    on = () if backing is None else ("-B", backing, "-F", backing_format or "raw")
+    try:
+        await images.run(
+            *("qemu-img", "convert", "-U", "-l", f"snapshot.name={name.replace(',', ',,')}"),
+            *("-f", "qcow2", "-O", "qcow2", *on, source, path),
+        )
+        sync_file(path)
+        sync_folder_of(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        raise
+
+
+async def _qemu_img(path: str, option: str, argument: str) -> None:
+    # Not -f: qemu-img before 9.1 knows it for other commands only.
+    options = f"driver=qcow2,file.filename={path.replace(',', ',,')}"
+    await images.run("qemu-img", "snapshot", "-q", option, argument, "--image-opts", options)
+
+
+async def _number(path: str, name: str) -> str | None:
+    info = await images.info(path, format="qcow2")
+    return next((found.id for found in info.snapshots if found.name == name), None)
