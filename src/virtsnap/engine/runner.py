@@ -147,6 +147,14 @@ class Runner:
                     code=ErrorCode.OPERATION_ABORTED,
                 ) from error
             except VirtsnapError as error:
+                if plan.give_up:
+                    await uninterrupted(self._give_up(plan))
+                    raise Failed(
+                        error.detail,
+                        step=type(step).__name__,
+                        outcome=Outcome.DONE_WITH_WARNING,
+                        code=error.code,
+                    ) from error
                 raise Failed(
                     f"{error.detail}; the {plan.operation} of '{plan.subject}' is decided and will be "
                     "completed by the next command on the domain, once the cause is gone",
@@ -157,6 +165,13 @@ class Runner:
             self._trace(f"finished {index}")
         with self._world.store.transaction() as tx:
             tx.close_journal(self._world.uuid, "done")
+
+    async def _give_up(self, plan: Plan) -> None:
+        """Come to rest where the plan says, since going on would fail the same way each time."""
+        for step in plan.give_up:
+            await do_step(self._world, step)
+        with self._world.store.transaction() as tx:
+            tx.close_journal(self._world.uuid, "gave up")
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
