@@ -42,53 +42,62 @@ class Cost:
 class Demo:
     """One run in its own folder."""
 
-    def __init__(self, program: list[str], folder: Path, image: guest.GuestImage) -> None:
-        """`program` is the command up to and including its connection."""
+    name = NAME
+
+    def __init__(
+        self, program: list[str], folder: Path, image: guest.GuestImage, quiet: bool = False
+    ) -> None:
+        """`program` is the command up to and including its connection. `quiet`: tell no story."""
+        self._quiet = quiet
         self._program = program
         self._folder = folder
         self._image = image
-        self._costs: list[Cost] = []
+        self.costs: list[Cost] = []
 
     async def run(self) -> None:
         """The whole story. Raises `DemoError`, `ConsoleError`."""
-        disk = self._folder / "disk.qcow2"
-        await _call(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1G"])
-        xml = self._folder / "domain.xml"
-        console, tick = self._folder / "console", self._folder / "tick"
-        xml.write_text(domain_xml(NAME, self._image, [disk], serial=console, tick_socket=tick))
-
-        title("A Linux guest boots")
-        await self.virtsnap("define", str(xml))
+        self.title("A Linux guest boots")
+        await self.define()
         try:
             begin = time.monotonic()
             await self.virtsnap("start", NAME)
             async with self.talk() as (inside, pulse):
-                self._costs.append(Cost("boot", time.monotonic() - begin))
-                say(f"guest: Linux {await inside.check('uname -r')} is up")
-                await mark(inside, "first")
+                self.costs.append(Cost("boot", time.monotonic() - begin))
+                self.say(f"guest: Linux {await inside.check('uname -r')} is up")
+                await self.mark(inside, "first")
                 await self.snapshot("first", pulse)
-                title("The guest moves on")
-                await mark(inside, "second")
+                self.title("The guest moves on")
+                await self.mark(inside, "second")
                 await self.snapshot("second", pulse)
             await self.revert("first", "first")
-            title("Another future: a branch")
+            self.title("Another future: a branch")
             async with self.talk() as (inside, pulse):
-                await mark(inside, "branch")
+                await self.mark(inside, "branch")
                 await self.snapshot("branch", pulse)
             await self.revert("second", "second")
             await self.revert("first", "first")
             await self.revert("branch", "branch")
-            title("The tree")
-            say(await self.virtsnap("snapshot-list", NAME, "--tree"))
+            self.title("The tree")
+            self.say(await self.virtsnap("snapshot-list", NAME, "--tree"))
         finally:
             await self.clean()
-        title("What each step cost")
-        say(f"{'step':<20}{'seconds':>9}{'pause':>12}{'written':>12}")
-        for cost in self._costs:
+        self.title("What each step cost")
+        self.say(f"{'step':<20}{'seconds':>9}{'pause':>12}{'written':>12}")
+        for cost in self.costs:
             pause = "" if cost.pause is None else f"{cost.pause * 1000:.0f} ms"
             size = "" if cost.size is None else f"{cost.size / 2**20:.1f} MiB"
-            say(f"{cost.step:<20}{cost.seconds:>9.2f}{pause:>12}{size:>12}")
-        say("(pause: the longest silence of a guest that ticks every 20 ms, emulated without KVM)")
+            self.say(f"{cost.step:<20}{cost.seconds:>9.2f}{pause:>12}{size:>12}")
+        self.say("(pause: the longest silence of a guest that ticks every 20 ms, emulated without KVM)")
+
+    async def define(self, memory_mib: int = 256) -> None:
+        """A domain with one disk, its console and its pulse on sockets in the folder."""
+        disk, xml = self._folder / "disk.qcow2", self._folder / "domain.xml"
+        await _call(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1G"])
+        console, tick = self._folder / "console", self._folder / "tick"
+        xml.write_text(
+            domain_xml(NAME, self._image, [disk], memory_mib=memory_mib, serial=console, tick_socket=tick)
+        )
+        await self.virtsnap("define", str(xml))
 
     async def snapshot(self, name: str, pulse: Pulse) -> None:
         """Take a live full system snapshot of the running guest, and measure it."""
@@ -102,20 +111,26 @@ class Demo:
         end = time.monotonic()
         await pulse.beats()
         size = sum(path.stat().st_blocks * 512 for path in (memory, overlay))
-        self._costs.append(Cost(f"snapshot {name}", end - begin, pulse.longest_gap(begin), size))
+        self.costs.append(Cost(f"snapshot {name}", end - begin, pulse.longest_gap(begin), size))
 
     async def revert(self, name: str, expected: str) -> None:
         """Go back to a snapshot and read both markers inside the guest."""
-        title(f"Back to {name!r}")
+        self.title(f"Back to {name!r}")
         begin = time.monotonic()
         await self.virtsnap("snapshot-revert", NAME, name)
         async with self.talk() as (inside, pulse):
             await pulse.beats(1)
-            self._costs.append(Cost(f"revert to {name}", time.monotonic() - begin))
+            self.costs.append(Cost(f"revert to {name}", time.monotonic() - begin))
             memory, disk = await inside.check("mem get"), await inside.check("disk get vda")
-            say(f"guest: in memory {memory!r}, on disk {disk!r}")
+            self.say(f"guest: in memory {memory!r}, on disk {disk!r}")
             if (memory, disk) != (expected, expected):
                 raise DemoError(f"the markers should both be {expected!r}")
+
+    async def delete(self, name: str) -> None:
+        """Delete a snapshot; what others need of it is merged."""
+        begin = time.monotonic()
+        await self.virtsnap("snapshot-delete", NAME, name)
+        self.costs.append(Cost(f"delete {name}", time.monotonic() - begin))
 
     @asynccontextmanager
     async def talk(self) -> AsyncIterator[tuple[GuestConsole, Pulse]]:
@@ -135,15 +150,27 @@ class Demo:
     async def virtsnap(self, *words: str) -> str:
         """Show a command, run it, return what it printed."""
         shown = [word.replace(f"{self._folder}/", "") for word in words]
-        print(f"$ virtsnap {shlex.join(shown)}", flush=True)
+        self._tell(f"$ virtsnap {shlex.join(shown)}")
         return await _call([*self._program, *words])
 
+    async def mark(self, inside: GuestConsole, text: str) -> None:
+        """Leave the marker in the memory of a process in the guest and on its disk."""
+        await inside.check(f"mem put {text}")
+        await inside.check(f"disk put vda {text}")
+        self.say(f"guest: wrote {text!r} into a process's memory and onto the disk")
 
-async def mark(inside: GuestConsole, text: str) -> None:
-    """Leave the marker in the memory of a process in the guest and on its disk."""
-    await inside.check(f"mem put {text}")
-    await inside.check(f"disk put vda {text}")
-    say(f"guest: wrote {text!r} into a process's memory and onto the disk")
+    def title(self, text: str) -> None:
+        """A heading."""
+        self._tell(f"\n-- {text}")
+
+    def say(self, text: str) -> None:
+        """Lines below a heading."""
+        for line in text.splitlines():
+            self._tell(f"   {line}")
+
+    def _tell(self, line: str) -> None:
+        if not self._quiet:
+            print(line, flush=True)
 
 
 async def _call(command: list[str], must: bool = True) -> str:
@@ -157,17 +184,6 @@ async def _call(command: list[str], must: bool = True) -> str:
     if process.returncode and must:
         raise DemoError(f"{shlex.join(command)} ended with {process.returncode}: {err.decode().strip()}")
     return out.decode().rstrip()
-
-
-def title(text: str) -> None:
-    """A heading."""
-    print(f"\n-- {text}", flush=True)
-
-
-def say(text: str) -> None:
-    """Lines below a heading."""
-    for line in text.splitlines():
-        print(f"   {line}", flush=True)
 
 
 def main() -> int:
