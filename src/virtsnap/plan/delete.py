@@ -17,7 +17,7 @@ from dataclasses import replace
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import NoSnapshot, OperationUnsupported, SystemRefused
-from virtsnap.model.facts import DomainFacts, ImageRole
+from virtsnap.model.facts import DomainFacts
 from virtsnap.model.flags import SnapshotDelete as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotTree
 from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, Step, StoreWrite
@@ -50,10 +50,11 @@ def plan_delete(facts: DomainFacts, request: DeleteRequest) -> Plan:
         return Plan(
             operation="delete",
             subject=name,
-            commit=_write(None, tree, left, gone, current, Collapse(), _all_images_of(facts, doomed, left)),
+            commit=_write(None, tree, left, gone, current, Collapse(), _given_up(facts, doomed, left)),
         )
     _check(facts, doomed)
     collapse = _collapse(facts, doomed, left)
+    _check_sizes(facts, collapse)
     _check_space(facts, collapse)
     return _plan(facts, name, doomed, left, gone, current, collapse)
 
@@ -108,6 +109,17 @@ def _collapse(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapsh
     for snapshot in doomed:
         targets |= {path: target for target, path in frozen_images(snapshot).items()}
     return ImageGraph(facts, named).collapse("virtsnap-delete", targets)
+
+
+def _check_sizes(facts: DomainFacts, collapse: Collapse) -> None:
+    """A file grows with what is merged into it; a volume of a fixed size does not."""
+    for merge in collapse.merges:
+        base, top = facts.images[merge.base], facts.images[merge.top]
+        if merge.down and base.block_device and base.virtual_size < top.virtual_size:
+            raise SystemRefused(
+                f"cannot merge '{merge.top}' into block device '{merge.base}', which is smaller: "
+                "No space left on device"
+            )
 
 
 def _check_space(facts: DomainFacts, collapse: Collapse) -> None:
@@ -196,7 +208,9 @@ def _inherit_overlays(tree: SnapshotTree, left: dict[str, Snapshot], gone: set[s
     heir = _current_after(tree, gone)
     if heir is None or not left[heir].revert_disks:
         return left
-    return {**left, heir: replace(left[heir], disks=left[heir].revert_disks, revert_disks=())}
+    branch = {disk.name: disk for disk in left[heir].revert_disks}
+    disks = tuple(branch.get(disk.name, disk) for disk in left[heir].disks)
+    return {**left, heir: replace(left[heir], disks=disks, revert_disks=())}
 
 
 def _moved_record(record: DomainRecord, collapse: Collapse) -> DomainRecord:
@@ -215,7 +229,9 @@ def _moved_xml(xml: str | None, collapse: Collapse) -> str | None:
     for disk in definition.disks:
         moved = collapse.renamed(disk.source or "")
         if moved is not None:
-            definition = definition.with_disk_source(disk.target, moved[0], moved[1], disk.type)
+            definition = definition.with_disk_source(
+                disk.target, moved[0], moved[1], collapse.type_of(moved[0])
+            )
     return definition.to_xml()
 
 
@@ -230,27 +246,25 @@ def _moved_snapshot(snapshot: Snapshot, collapse: Collapse) -> Snapshot:
 
 
 def _moved_disk(disk: SnapshotDisk, collapse: Collapse) -> SnapshotDisk:
-    moved = collapse.renamed(disk.path or "")
-    return disk if moved is None else replace(disk, path=moved[0], format=moved[1])
+    moved = collapse.layer(disk.path or "")
+    if moved is None:
+        return disk
+    return replace(disk, type=collapse.type_of(moved[0]), path=moved[0], format=moved[1])
 
 
-def _all_images_of(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapshot]) -> list[str]:
-    """--metadata: the files stay, and are the user's from now on.
+def _given_up(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapshot]) -> list[str]:
+    """--metadata: the files stay, and are the user's from now on, with all that they stand on.
 
-    Only the frozen images and memory files of the forgotten ones that no other snapshot names; what lies
-    between named images stays ours, so that later deletes still know it.
+    Nothing would tell a later delete of them, so it must not merge into what is below them.
     """
-    kept = {path for snapshot in left.values() for path in frozen_images(snapshot).values()}
-    kept |= {s.memory_file for s in left.values() if s.memory_file is not None}
     if not left:
         return list(facts.owned)
-    dropped = {path for snapshot in doomed for path in frozen_images(snapshot).values()}
-    dropped |= {s.memory_file for s in doomed if s.memory_file is not None}
-    return [
-        path
-        for path in sorted(dropped - kept)
-        if path in facts.owned and facts.owned[path] is not ImageRole.ORIGIN
-    ]
+    kept = {path for snapshot in left.values() for path in frozen_images(snapshot).values()}
+    kept |= {s.memory_file for s in left.values() if s.memory_file is not None}
+    files = {path for snapshot in doomed for path in frozen_images(snapshot).values()} - kept
+    memory = {s.memory_file for s in doomed if s.memory_file is not None} - kept
+    standing = {image.path for path in files for image in facts.chain(path)}
+    return sorted((standing | memory) & set(facts.owned))
 
 
 __all__ = ["MergeImages", "check_flags", "plan_delete"]

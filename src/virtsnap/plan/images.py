@@ -58,12 +58,27 @@ class Collapse:
     """Files to delete; those that a merge empties are among them."""
     renames: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Old path to (new path, new format): the same content under another name."""
+    absorbed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Path that a merge upwards removed to (path, format) of the image that took it in: another content,
+    but the layer that now stands in its place."""
     disowned: list[str] = field(default_factory=list)
     """Paths that are no longer part of the snapshot system."""
+    block_devices: set[str] = field(default_factory=set)
+    """Those of the images that others were merged into."""
 
     def renamed(self, path: str) -> tuple[str, str] | None:
         """Where the content of `path` is now, if it moved."""
         return self.renames.get(path)
+
+    def type_of(self, path: str) -> str:
+        """The disk type of an image that others were merged into."""
+        return "block" if path in self.block_devices else "file"
+
+    def layer(self, path: str) -> tuple[str, str] | None:
+        """The layer that stands where `path` stood, if that is another one now."""
+        at = self.absorbed.get(path)
+        moved = self.renames.get(path if at is None else at[0])
+        return at if moved is None else moved
 
 
 class ImageGraph:
@@ -111,21 +126,32 @@ class ImageGraph:
             if not leaves:
                 return
             for path in leaves:
-                del self.images[path], self.owned[path]
-                result.removes.append(path)
-                result.disowned.append(path)
+                self._gone([path], result)
 
     def _next_run(self) -> tuple[list[str], str] | None:
         """A maximal run of loose images, bottom first, each with one child; and the image on top of it."""
-        for path in sorted(self.images):
-            if not self._collapsible(path) or self._collapsible(self.images[path].backing or ""):
+        # From the bottom: no merge may lean on an image that a later one removes, since all of them are
+        # repeated after a crash.
+        for path in sorted(self.images, key=lambda path: (self._depth(path), path)):
+            if not self._collapsible(path) or self._continues(path):
                 continue
             run = [path]
-            while self._collapsible(above := self.children(run[-1])[0]):
+            while self._collapsible(above := self.children(run[-1])[0]) and self._continues(above):
                 run.append(above)
             if (found := self._mergeable(run, above)) is not None:
                 return found, above
         return None
+
+    def _depth(self, path: str) -> int:
+        """How many images are below."""
+        count, below = 0, self.images[path].backing
+        while below in self.images and count < len(self.images):
+            count, below = count + 1, self.images[below].backing
+        return count
+
+    def _continues(self, path: str) -> bool:
+        """Belongs to the run of the image below it. An origin always begins one: nobody deletes it."""
+        return self.owned[path] is ImageRole.OVERLAY and self._collapsible(self.images[path].backing or "")
 
     def _collapsible(self, path: str) -> bool:
         return path in self.images and self.loose(path) and len(self.children(path)) == 1
@@ -155,6 +181,8 @@ class ImageGraph:
         can_up = all(self.owned[path] is ImageRole.OVERLAY for path in run)
         down = self._may_go(top) and (not can_up or down_bytes <= up_bytes)
         below = self.images[base].backing
+        if self.images[base if down else top].block_device:
+            result.block_devices.add(base if down else top)
         result.merges.append(
             MergeImages(
                 target=targets.get(top, ""),
@@ -196,19 +224,26 @@ class ImageGraph:
             actual_size=size,
             backing=base_image.backing,
             backing_format=base_image.backing_format,
+            block_device=base_image.block_device,
         )
         self._gone([*run[1:], top], result)
 
     def _merged_up(self, run: list[str], top: str, result: Collapse) -> None:
         below = self.images[run[0]]
         self.images[top] = _on(self.images[top], below.backing, below.backing_format)
+        for old, (path, _) in list(result.absorbed.items()):
+            if path in run:
+                result.absorbed[old] = (top, self.images[top].format)
+        result.absorbed |= dict.fromkeys(run, (top, self.images[top].format))
         self._gone(run, result)
 
     def _gone(self, paths: list[str], result: Collapse) -> None:
-        for path in paths:
+        for path in reversed(paths):  # from the top: no file loses its base before it goes
+            if not self.images[path].block_device:
+                # The file of a block device is its name: the volume would stay, unreachable.
+                result.removes.append(path)
             del self.images[path]
             self.owned.pop(path, None)
-            result.removes.append(path)
             result.disowned.append(path)
 
     def _disown(self, result: Collapse) -> None:
