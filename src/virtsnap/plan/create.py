@@ -169,6 +169,7 @@ def plan_create(facts: DomainFacts, request: CreateRequest) -> Plan:
     chosen = list(_external(snapshot, definition))
     _check_disks(facts, request, chosen)
     _check_memory_file(facts, snapshot)
+    _check_collisions(facts, snapshot, chosen)
     if snapshot.name in facts.tree and not flags & Flag.NO_METADATA:
         raise OperationFailed(f"domain moment {snapshot.name} already exists")
 
@@ -308,6 +309,28 @@ def _check_memory_file(facts: DomainFacts, snapshot: Snapshot) -> None:
         raise SystemRefused(f"failed to create file '{path}': No space left on device")
 
 
+def _check_collisions(
+    facts: DomainFacts, snapshot: Snapshot, chosen: list[tuple[DomainDisk, SnapshotDisk]]
+) -> None:
+    """libvirt would write over a file that is in use, if it has just been deleted or is a block device."""
+    taken: dict[str, str] = dict.fromkeys(facts.named_elsewhere, "an image of another domain")
+    taken |= dict.fromkeys(facts.images, "an image of this domain")
+    for other in facts.tree:
+        if other.memory_file is not None:
+            taken[other.memory_file] = f"the memory of snapshot '{other.name}'"
+    for _, entry in chosen:
+        assert entry.path is not None
+        if entry.path in taken:
+            raise ConfigUnsupported(
+                f"external snapshot file for disk {entry.name} is {taken[entry.path]}: {entry.path}"
+            )
+        taken[entry.path] = f"the overlay of disk '{entry.name}'"
+    if snapshot.memory is Location.EXTERNAL and snapshot.memory_file in taken:
+        raise ConfigUnsupported(
+            f"external memory snapshot file is {taken[snapshot.memory_file]}: {snapshot.memory_file}"
+        )
+
+
 class _Overlay:
     """A disk of the plan: the steps and names that belong to it."""
 
@@ -343,7 +366,10 @@ def _write(
 ) -> StoreWrite:
     """The transaction that makes the snapshot real."""
     if request.flags & Flag.NO_METADATA:
-        return StoreWrite(record=record)
+        # The frozen images are the user's now, with all that they stand on: nothing would tell a later
+        # delete of them, so it must not merge into what is below.
+        given_up = {image.path for item in disks for image in facts.chain(item.create.backing)}
+        return StoreWrite(record=record, delete_images=tuple(sorted(given_up & set(facts.owned))))
     images: list[tuple[str, ImageRole]] = []
     for item in disks:
         assert item.disk.source is not None

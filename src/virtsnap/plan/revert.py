@@ -78,8 +78,7 @@ def plan_revert(facts: DomainFacts, request: RevertRequest) -> Plan:
     """The steps that bring the snapshot's state back. Raises Refused and its kinds."""
     snapshot = _lookup(facts, request)
     _check(facts, request, snapshot)
-    overlays = _overlays(facts, snapshot)
-    target = _Target.of(facts, request, snapshot, overlays)
+    target = _Target.of(facts, request, snapshot)
     return _stop_first(facts, target) if target.alone else _prepare_first(facts, target)
 
 
@@ -164,23 +163,27 @@ class _NewLayer:
         )
 
 
-def _overlays(facts: DomainFacts, snapshot: Snapshot) -> tuple[_NewLayer, ...]:
+def _overlays(facts: DomainFacts, snapshot: Snapshot, used: set[str]) -> tuple[_NewLayer, ...]:
+    """A new layer on every frozen image, for the disks in `used`."""
     assert snapshot.domain_xml is not None
     frozen = frozen_images(snapshot)
-    return tuple(
-        _NewLayer(disk, _overlay(facts, disk, frozen[disk.target]))
-        for disk in DomainDefinition.parse(snapshot.domain_xml).disks
-        if disk.target in frozen
-    )
+    layers: list[_NewLayer] = []
+    taken = set(facts.images) | facts.named_elsewhere
+    for disk in DomainDefinition.parse(snapshot.domain_xml).disks:
+        if disk.target in frozen and disk.target in used:
+            create = _overlay(facts, disk, frozen[disk.target], taken)
+            taken.add(create.path)
+            layers.append(_NewLayer(disk, create))
+    return tuple(layers)
 
 
-def _overlay(facts: DomainFacts, disk: DomainDisk, source: str) -> CreateOverlay:
+def _overlay(facts: DomainFacts, disk: DomainDisk, source: str, taken: set[str]) -> CreateOverlay:
     image = facts.images[source]
     for path in _candidates(source, facts.now):
         file = facts.files.get(path, FileFacts(exists=False))
         if file.error is not None:
             raise SystemRefused(f"unable to stat for disk {disk.target}: {path}: {file.error}")
-        if not file.exists:
+        if not file.exists and path not in taken:
             break
     else:
         raise ConfigUnsupported(
@@ -221,7 +224,6 @@ class _Target:
         facts: DomainFacts,
         request: RevertRequest,
         snapshot: Snapshot,
-        overlays: tuple[_NewLayer, ...],
     ) -> _Target:
         assert snapshot.domain_xml is not None
         active = snapshot.state in _ACTIVE
@@ -232,12 +234,14 @@ class _Target:
             )
         else:
             runs = bool(request.flags & Flag.RUNNING)
-        live_xml = _definition(facts, snapshot.domain_xml, overlays)
-        config_xml = (
-            live_xml
-            if snapshot.inactive_domain_xml is None
-            else _definition(facts, snapshot.inactive_domain_xml, overlays)
-        )
+        config = snapshot.inactive_domain_xml or snapshot.domain_xml
+        # Only memory needs the machine as it was; whatever boots, boots the definition (libvirt too).
+        live = snapshot.domain_xml if active else config
+        used = {disk.target for xml in (live, config) for disk in DomainDefinition.parse(xml).disks}
+        overlays = _overlays(facts, snapshot, used)
+        live_xml = _definition(facts, live, overlays)
+        config_xml = live_xml if config == live else _definition(facts, config, overlays)
+        _check_bases(facts, config_xml, live_xml)
         abandoned = _abandoned(facts, config_xml, live_xml)
         return cls(
             snapshot=snapshot,
@@ -280,6 +284,19 @@ def _definition(facts: DomainFacts, xml: str, overlays: tuple[_NewLayer, ...]) -
     return definition.to_inactive_xml()
 
 
+def _check_bases(facts: DomainFacts, *xml_texts: str) -> None:
+    """A disk that the snapshot left out may have been snapshotted since, and be gone from the domain."""
+    bases = {image.backing for image in facts.images.values()}
+    bases |= {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
+    for xml in xml_texts:
+        for disk in DomainDefinition.parse(xml).disks:
+            if disk.source in bases and not disk.readonly:
+                raise OperationUnsupported(
+                    f"disk '{disk.target}' is not part of the snapshot, and its image '{disk.source}' "
+                    "is the base of other snapshots by now"
+                )
+
+
 def _alone(facts: DomainFacts, live_xml: str, overlays: tuple[_NewLayer, ...]) -> tuple[str, ...]:
     layers = {layer.disk.target for layer in overlays}
     twice = tuple(
@@ -319,18 +336,15 @@ def _abandoned(facts: DomainFacts, config_xml: str, live_xml: str) -> tuple[tupl
     return tuple(collapse.removes), gone
 
 
-def _write(facts: DomainFacts, target: _Target, record: DomainRecord, started: str | None) -> StoreWrite:
-    images: list[tuple[str, ImageRole]] = []
-    for layer in target.overlays:
-        if layer.create.backing not in facts.owned:
-            images.append((layer.create.backing, ImageRole.ORIGIN))
-        images.append((layer.create.path, ImageRole.OVERLAY))
+def _write(target: _Target, record: DomainRecord, started: str | None) -> StoreWrite:
+    # A frozen image that is not ours any more was given up (--metadata) and may carry files that we do not
+    # know: it is not taken back here.
     return StoreWrite(
         record=record,
         put_snapshots=target.puts,
         set_current=True,
         current=target.snapshot.name,
-        put_images=tuple(images),
+        put_images=tuple((layer.create.path, ImageRole.OVERLAY) for layer in target.overlays),
         delete_images=target.disowned,
         started=started,
     )
@@ -376,7 +390,7 @@ def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
         operation="revert",
         subject=target.snapshot.name,
         prepare=tuple(prepare),
-        commit=_write(facts, target, record, run_dir),
+        commit=_write(target, record, run_dir),
         finish=tuple(finish),
         pause="until the new QEMU runs; the old one goes on while it is made ready",
         result_reason=target.reason,
@@ -395,7 +409,7 @@ def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
         operation="revert",
         subject=target.snapshot.name,
         prepare=tuple(layer.create for layer in target.overlays),
-        commit=_write(facts, target, record, None),
+        commit=_write(target, record, None),
         finish=tuple(finish),
         pause="while the memory is loaded: the old QEMU ends first, since both would need "
         + ", ".join(target.alone),
