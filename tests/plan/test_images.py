@@ -83,7 +83,11 @@ def cases(draw: st.DrawFn) -> Case:
 def graph(case: Case) -> ImageGraph:
     images = {
         path: ImageFacts(
-            path, "qcow2", 1 << 20, len(clusters) * 65536, case.disk.backing[path],
+            path,
+            "qcow2",
+            1 << 20,
+            len(clusters) * 65536,
+            case.disk.backing[path],
             "qcow2" if case.disk.backing[path] else None,
         )
         for path, clusters in case.disk.clusters.items()
@@ -140,7 +144,7 @@ def test_without_merging_only_leaves_go(case: Case) -> None:
 
 
 def test_last_overlay_goes_down_into_the_origin_whatever_is_smaller() -> None:
-    disk = Disk({"origin": {0: "a"}, "o0": {i: "b" for i in range(6)}}, {"origin": None, "o0": "origin"})
+    disk = Disk({"origin": {0: "a"}, "o0": dict.fromkeys(range(6), "b")}, {"origin": None, "o0": "origin"})
     case = Case(disk, {"origin": ImageRole.ORIGIN, "o0": ImageRole.OVERLAY}, {"o0": "vda"})
     collapse = graph(case).collapse("job", case.named)
     assert [(m.top, m.base, m.down) for m in collapse.merges] == [("o0", "origin", True)]
@@ -151,7 +155,7 @@ def test_last_overlay_goes_down_into_the_origin_whatever_is_smaller() -> None:
 
 def test_the_smaller_side_is_copied() -> None:
     disk = Disk(
-        {"origin": {}, "o0": {0: "a"}, "o1": {i: "b" for i in range(6)}},
+        {"origin": {}, "o0": {0: "a"}, "o1": dict.fromkeys(range(6), "b")},
         {"origin": None, "o0": "origin", "o1": "o0"},
     )
     owned = {"origin": ImageRole.ORIGIN, "o0": ImageRole.OVERLAY, "o1": ImageRole.OVERLAY}

@@ -1,0 +1,481 @@
+"""A host of values: image files as dictionaries of clusters, QEMUs, a store. What steps do, without a world.
+
+Stricter than the real one: whatever would be refused by a lock of QEMU's, read a missing file or cut a chain
+raises Broken. A running guest counts: at every tick it writes the next number to its memory and to every
+disk it may write to, so that a memory image and disks of different instants are told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.model import steps as s
+from virtsnap.model.domain import DomainRecord, DomainState, Instance
+from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole
+from virtsnap.model.snapshot import Snapshot, SnapshotTree
+from virtsnap.plan.images import definition_images, frozen_images
+
+Content = dict[int, str]
+UUID = "8d8d9b3e-6f2c-4a3f-9d55-0a9d5e0a7c11"
+
+
+class Broken(AssertionError):
+    """A step that the world would not bear."""
+
+
+def require(condition: bool, what: str) -> None:
+    if not condition:
+        raise Broken(what)
+
+
+@dataclass
+class Image:
+    clusters: Content
+    backing: str | None = None
+    format: str = "qcow2"
+    size: int = 1 << 30
+
+
+@dataclass
+class Memory:
+    """A memory image, and what the disks held at its instant."""
+
+    value: int
+    disks: dict[str, Content] = field(default_factory=dict)
+    sealed: bool = False
+
+
+@dataclass
+class Guest:
+    """One QEMU. `truth` is what the guest believes its disks to hold."""
+
+    id: int
+    tops: dict[str, str]
+    writable: frozenset[str]
+    truth: dict[str, Content]
+    running: bool = False
+    waits: bool = False
+    memory: int = 0
+    attached: set[str] = field(default_factory=set)
+
+
+def copies(contents: Mapping[str, Content]) -> dict[str, Content]:
+    return {target: dict(content) for target, content in contents.items()}
+
+
+def _never(point: str) -> None:
+    """Nothing falls here."""
+
+
+@dataclass
+class Host:
+    """Files and QEMUs. `at` is called in the middle of effects: a crash may fall there."""
+
+    images: dict[str, Image] = field(default_factory=dict)
+    memories: dict[str, Memory] = field(default_factory=dict)
+    guests: dict[str, Guest] = field(default_factory=dict)
+    at: Callable[[str], None] = _never
+    switched: dict[str, Content] = field(default_factory=dict)
+    """Contents of the disks at the last SwitchLayers."""
+    opened: dict[str, dict[str, Content]] = field(default_factory=dict)
+    """Contents of the disks that each QEMU found when it started, by run folder."""
+
+    # --- reading -----------------------------------------------------------------------------------
+    def chain(self, path: str) -> list[str]:
+        found: list[str] = []
+        at: str | None = path
+        while at is not None:
+            require(at in self.images, f"{at} is missing below {path}")
+            require(at not in found, f"{path} stands on itself")
+            found.append(at)
+            at = self.images[at].backing
+        return found
+
+    def content(self, path: str) -> Content:
+        merged: Content = {}
+        for layer in reversed(self.chain(path)):
+            merged |= self.images[layer].clusters
+        return merged
+
+    def children(self, path: str) -> list[str]:
+        return [p for p, image in self.images.items() if image.backing == path]
+
+    def open_in(self, path: str) -> list[Guest]:
+        return [g for g in self.guests.values() if any(path in self.chain(t) for t in g.tops.values())]
+
+    # --- the guests --------------------------------------------------------------------------------
+    def tick(self) -> None:
+        for guest in self.guests.values():
+            if guest.running:
+                guest.memory += 1
+                for target in guest.writable:
+                    self.write(guest, target, 0, str(guest.memory))
+
+    def write(self, guest: Guest, target: str, cluster: int, value: str) -> None:
+        self.images[guest.tops[target]].clusters[cluster] = value
+        guest.truth[target][cluster] = value
+
+    # --- steps -------------------------------------------------------------------------------------
+    def do(self, step: s.Step, run_dir: str | None) -> None:
+        """`run_dir`: of the domain's QEMU by its record, or None."""
+        self.tick()
+        guest = self.guests.get(run_dir) if run_dir is not None else None
+        match step:
+            case s.CreateOverlay():
+                self._create(step)
+            case s.AttachOverlay():
+                require(guest is not None, "no QEMU to attach to")
+                require(step.path in self.images, f"{step.path} is missing")
+                require(not self.open_in(step.path), f"{step.path} is open already")
+                assert guest is not None
+                guest.attached.add(step.path)
+            case s.PauseGuest():
+                assert guest is not None
+                guest.running = False
+            case s.ResumeGuest() if guest is not None:
+                require(not guest.waits, "a QEMU that waits for memory cannot run")
+                guest.running = True
+            case s.SaveMemory():
+                require(step.path not in self.memories, f"{step.path} would be overwritten")
+                require(step.path not in self.images, f"{step.path} is an image")
+                assert guest is not None
+                require(step.live or not guest.running, "memory of a running guest")
+                self.memories[step.path] = Memory(-1)
+                self.at("half of the memory")
+                self.tick()
+                guest.running = False
+                self.memories[step.path] = Memory(guest.memory, copies(guest.truth))
+            case s.SealMemory():
+                require(step.path in self.memories, f"{step.path} is missing")
+                self.memories[step.path].sealed = True
+            case s.SwitchLayers():
+                assert guest is not None
+                self._switch(guest, step)
+            case s.StartQemu():
+                self._start(step)
+            case s.LoadMemory():
+                loading = self.guests[step.run_dir]
+                if loading.waits:
+                    require(step.path in self.memories, f"{step.path} is missing")
+                    require(self.memories[step.path].sealed, f"{step.path} is not whole")
+                    self.at("half of loading")
+                    loading.memory, loading.waits = self.memories[step.path].value, False
+            case s.KillQemu():
+                self.guests.pop(step.run_dir, None)
+            case s.RemoveFile():
+                self._remove(step.path)
+            case s.MergeImages():
+                self._merge(step)
+            case s.RelinkBacking():
+                self._relink(step)
+            case s.SettleGuest() | s.Declare() | s.ResumeGuest():
+                pass
+            case _:
+                raise Broken(f"no such step: {step}")
+        self.tick()
+
+    def undo(self, step: s.Step, run_dir: str | None) -> None:
+        guest = self.guests.get(run_dir) if run_dir is not None else None
+        match step:
+            case s.CreateOverlay():
+                require(not self.open_in(step.path), f"{step.path} is in use")
+                self.images.pop(step.path, None)
+            case s.AttachOverlay() if guest is not None:
+                guest.attached.discard(step.path)
+            case s.PauseGuest() if guest is not None:
+                guest.running = True
+            case s.SaveMemory():
+                self.memories.pop(step.path, None)
+                if guest is not None and step.live:
+                    guest.running = True
+            case s.StartQemu():
+                self.guests.pop(step.run_dir, None)
+            case _:
+                pass
+
+    def probe(self, step: s.Step, run_dir: str | None) -> bool | None:
+        guest = self.guests.get(run_dir) if run_dir is not None else None
+        if guest is None or not isinstance(step, s.SwitchLayers):
+            return None
+        return all(guest.tops[target] == path for target, path, _ in step.disks)
+
+    def _create(self, step: s.CreateOverlay) -> None:
+        require(step.path not in self.images or step.existed, f"{step.path} would be overwritten")
+        require(step.path not in self.memories, f"{step.path} is a memory image")
+        require(step.backing in self.images, f"{step.backing} is missing")
+        below = self.images[step.backing]
+        require(below.format == step.backing_format, f"{step.backing} is {below.format}")
+        require(below.size == step.size, f"{step.path} has another size than {step.backing}")
+        self.at("before the file")
+        self.images[step.path] = Image({}, step.backing, step.format, step.size)
+
+    def _switch(self, guest: Guest, step: s.SwitchLayers) -> None:
+        self.switched = copies(guest.truth)
+        for target, path, _ in step.disks:
+            require(path in guest.attached, f"{path} was not attached")
+            require(self.images[path].backing == guest.tops[target], f"{path} stands on something else")
+        for target, path, _ in step.disks:
+            guest.tops[target] = path
+            guest.attached.discard(path)
+
+    def _start(self, step: s.StartQemu) -> None:
+        self.guests.pop(step.run_dir, None)
+        disks = [d for d in DomainDefinition.parse(step.domain_xml).disks if d.source is not None]
+        for disk in disks:
+            assert disk.source is not None
+            for path in self.chain(disk.source):
+                for other in self.guests.values():
+                    held = {other.tops[t] for t in other.writable}
+                    require(path not in held, f"{path} is written by another QEMU")
+            require(self.images[disk.source].format == disk.format, f"{disk.source} is not {disk.format}")
+            if not disk.readonly:
+                require(not self.open_in(disk.source), f"{disk.source} is open in another QEMU")
+                require(not self.children(disk.source), f"{disk.source} has images on it and is written to")
+        self.at("before the process")
+        tops = {disk.target: disk.source for disk in disks if disk.source is not None}
+        contents = {target: self.content(path) for target, path in tops.items()}
+        self.opened[step.run_dir] = copies(contents)
+        self.guests[step.run_dir] = Guest(
+            step.id, tops, frozenset(d.target for d in disks if not d.readonly), contents, waits=step.incoming
+        )
+
+    def _remove(self, path: str) -> None:
+        require(not self.children(path), f"{path} has images on it and is deleted")
+        require(not self.open_in(path), f"{path} is open and is deleted")
+        self.images.pop(path, None)
+        self.memories.pop(path, None)
+
+    def _merge(self, step: s.MergeImages) -> None:
+        if step.top not in self.images:
+            require(step.down, f"{step.top} is missing")
+            return
+        chain = self.chain(step.top)
+        if step.base not in chain:
+            return  # merged up before
+        run = chain[: chain.index(step.base) + 1]
+        written = step.base if step.down else step.top
+        users = self.open_in(written)
+        for guest in users:
+            whole = any(step.top in self.chain(top) for top in guest.tops.values())
+            require(whole, f"{written} is open in QEMU and would be written by qemu-img")
+        if step.down:
+            moved = {k: v for path in reversed(run[:-1]) for k, v in self.images[path].clusters.items()}
+            for number, cluster in enumerate(sorted(moved)):
+                self.images[step.base].clusters[cluster] = moved[cluster]
+                if number == 0:
+                    self.at("half of a merge")
+            self.images[step.base].size = self.images[step.top].size
+            for guest in users:
+                self._shorten(guest, step)
+        else:
+            below: Content = {}
+            for path in reversed(run[1:]):
+                below |= self.images[path].clusters
+            for number, cluster in enumerate(sorted(below)):
+                self.images[step.top].clusters.setdefault(cluster, below[cluster])
+                if number == 0:
+                    self.at("half of a merge")
+            require(step.below == self.images[step.base].backing, f"{step.base} stands on something else")
+            self.images[step.top].backing = step.below
+
+    def _shorten(self, guest: Guest, step: s.MergeImages) -> None:
+        """What QEMU does at the end of a commit: the layer above, or the disk, goes to the base."""
+        for target, top in guest.tops.items():
+            chain = self.chain(top)
+            if top == step.top:
+                guest.tops[target] = step.base
+            elif step.top in chain:
+                self.images[chain[chain.index(step.top) - 1]].backing = step.base
+
+    def _relink(self, step: s.RelinkBacking) -> None:
+        image = self.images.get(step.path)
+        if image is None or image.backing == step.backing:
+            return
+        require(not self.open_in(step.path), f"{step.path} is open in QEMU and would be relinked")
+        before = self.content(step.path)
+        image.backing = step.backing
+        require(self.content(step.path) == before, f"{step.path} changed its content")
+
+
+@dataclass
+class Book:
+    """The store as values."""
+
+    record: DomainRecord
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    current: str | None = None
+    owned: dict[str, ImageRole] = field(default_factory=dict)
+
+    @property
+    def tree(self) -> SnapshotTree:
+        return SnapshotTree.of(self.snapshots.values(), self.current)
+
+    def apply(self, step: s.StoreWrite) -> None:
+        if step.record is not None:
+            record = step.record
+            if step.started is not None:
+                record = replace(
+                    record,
+                    instance=instance_of(step.started),
+                    live_xml=record.live_xml or record.config_xml,
+                )
+            self.record = record
+        for name in step.delete_snapshots:
+            self.snapshots.pop(name, None)
+            if self.current == name:
+                self.current = None
+        for snapshot in step.put_snapshots:
+            self.snapshots[snapshot.name] = snapshot
+        if step.set_current:
+            require(step.current is None or step.current in self.snapshots, f"no {step.current}")
+            self.current = step.current
+        for path in step.delete_images:
+            self.owned.pop(path, None)
+        for path, role in step.put_images:
+            self.owned[path] = role
+
+
+def instance_of(run_dir: str) -> Instance:
+    return Instance(int(run_dir.rpartition("/")[2]), 4711, 1, "boot", run_dir)
+
+
+def take_facts(
+    host: Host,
+    record: DomainRecord,
+    tree: SnapshotTree,
+    owned: Mapping[str, ImageRole],
+    *,
+    now: int,
+    next_id: int = 0,
+    paths: tuple[str, ...] = (),
+) -> DomainFacts:
+    """The picture that `qemu.facts` would take of the simulated host."""
+    named = set(definition_images(record.config_xml, record.live_xml))
+    for snapshot in tree:
+        named |= set(frozen_images(snapshot).values())
+    found: dict[str, ImageFacts] = {}
+    for path in named:
+        at: str | None = path
+        while at is not None and at not in found:
+            found[at] = _image_facts(host, at)
+            at = found[at].backing
+    files = {
+        path: FileFacts(exists=path in host.images or path in host.memories, regular=True, size=65536)
+        for path in paths
+    }
+    return DomainFacts(
+        record,
+        tree,
+        now,
+        found,
+        dict(owned),
+        files=files,
+        next_id=next_id,
+        root="/root",
+        memory_in_use=1 << 20,
+    )
+
+
+def _image_facts(host: Host, path: str) -> ImageFacts:
+    image = host.images.get(path)
+    if image is None:
+        return ImageFacts(path, "qcow2", missing=True)
+    below = image.backing
+    return ImageFacts(
+        path,
+        image.format,
+        image.size,
+        len(image.clusters) << 16,
+        below,
+        host.images[below].format if below is not None and below in host.images else None,
+        cluster_size=65536 if image.format == "qcow2" else None,
+    )
+
+
+@dataclass
+class World:
+    """Host and store together, and a runner without a journal: what every plan must do when nothing fails."""
+
+    host: Host
+    book: Book
+    now: int = 1_700_000_000
+    next_id: int = 1
+
+    def facts(self, paths: tuple[str, ...] = ()) -> DomainFacts:
+        return take_facts(
+            self.host,
+            self.book.record,
+            self.book.tree,
+            self.book.owned,
+            now=self.now,
+            next_id=self.next_id,
+            paths=paths,
+        )
+
+    def run(self, plan: s.Plan) -> None:
+        for step in plan.steps:
+            if isinstance(step, s.StoreWrite):
+                self.book.apply(step)
+            else:
+                instance = self.book.record.instance
+                self.host.do(step, None if instance is None else instance.run_dir)
+
+    @property
+    def guest(self) -> Guest | None:
+        instance = self.book.record.instance
+        return None if instance is None else self.host.guests[instance.run_dir]
+
+    def active(self) -> dict[str, str]:
+        """By target, the image that the domain writes to, as the store says."""
+        record = self.book.record
+        definition = DomainDefinition.parse(record.live_xml or record.config_xml)
+        return {
+            disk.target: disk.source
+            for disk in definition.disks
+            if disk.source is not None and not disk.readonly
+        }
+
+    def check(self) -> None:
+        """Store and world agree."""
+        guest = self.guest
+        require(len(self.host.guests) == (guest is not None), "a QEMU that nobody knows, or none")
+        if guest is None:
+            return
+        require(
+            {t: guest.tops[t] for t in guest.writable} == self.active(), "the definition names other images"
+        )
+        require(not guest.attached, "layers were left attached")
+        require(guest.running == (self.book.record.state is DomainState.RUNNING), "the state is another")
+        for target, path in guest.tops.items():
+            require(self.host.content(path) == guest.truth[target], f"{target} lost something")
+
+
+def domain_xml(disks: str, *, name: str = "d", more: str = "") -> str:
+    """A definition with these `<disk>` elements."""
+    return (
+        f"<domain type='qemu'><name>{name}</name><uuid>{UUID}</uuid><memory>262144</memory>"
+        f"<os><type arch='x86_64' machine='pc-q35-10.0'>hvm</type></os>"
+        f"<devices>{disks}{more}</devices></domain>"
+    )
+
+
+def disk_xml(
+    target: str, path: str | None, format: str = "qcow2", more: str = "", attributes: str = ""
+) -> str:
+    """One `<disk>` of type file."""
+    source = f"<source file='{path}'/>" if path is not None else ""
+    return (
+        f"<disk type='file' device='disk'{attributes}><driver name='qemu' type='{format}'/>{source}"
+        f"<target dev='{target}' bus='virtio'/>{more}</disk>"
+    )
+
+
+def cdrom_xml(target: str, path: str | None) -> str:
+    """A read-only drive."""
+    source = f"<source file='{path}'/>" if path is not None else ""
+    return (
+        f"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>{source}"
+        f"<target dev='{target}' bus='sata'/><readonly/></disk>"
+    )
