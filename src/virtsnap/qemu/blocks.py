@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -339,14 +339,14 @@ async def run_job(
     progress: ProgressCallback | None,
 ) -> None:
     """Start a job and see it to its end."""
-    async with monitor.events("JOB_STATUS_CHANGE") as listener:
+    async with _watched(monitor, job) as listener:
         await monitor.execute_raw(command, {"job-id": job, "auto-dismiss": False, **arguments})
         await _finish_job(monitor, job, listener, progress)
 
 
 async def _take_over(monitor: Monitor, job: str, progress: ProgressCallback | None) -> bool:
     """See a job that is there already to its end. False when there is none, or it had failed by itself."""
-    async with monitor.events("JOB_STATUS_CHANGE") as listener:
+    async with _watched(monitor, job) as listener:
         found = await _find_job(monitor, job)
         if found is None:
             return False
@@ -355,6 +355,18 @@ async def _take_over(monitor: Monitor, job: str, progress: ProgressCallback | No
             return False
         await _finish_job(monitor, job, listener, progress)
         return True
+
+
+@contextlib.asynccontextmanager
+async def _watched(monitor: Monitor, job: str) -> AsyncIterator[Listener]:
+    """The events of jobs; when the caller is cancelled or refused meanwhile, the job is brought to an end."""
+    async with monitor.events("JOB_STATUS_CHANGE") as listener:
+        try:
+            yield listener
+        except (asyncio.CancelledError, QmpCommandFailed):
+            with contextlib.suppress(MonitorLost):
+                await _cancel_job(monitor, job, listener)
+            raise
 
 
 async def _find_job(monitor: Monitor, job: str) -> dict[str, Any] | None:
@@ -369,11 +381,7 @@ async def _finish_job(
 
     Raises Failed when it did not do its work.
     """
-    try:
-        found = await _concluded(monitor, job, listener, progress, complete=True)
-    except (asyncio.CancelledError, QmpCommandFailed):
-        await _cancel_job(monitor, job, listener)
-        raise
+    found = await _concluded(monitor, job, listener, progress, complete=True)
     await monitor.execute("job-dismiss", id=job)
     if "error" in found:
         raise Failed(f"block job '{job}' failed: {found['error']}")
@@ -409,9 +417,10 @@ async def _concluded(
 
 
 async def _cancel_job(monitor: Monitor, job: str, listener: Listener) -> None:
-    """Cancel a job and wait for its end. One that has just done its work is finished instead."""
-    with contextlib.suppress(MonitorLost):
-        with contextlib.suppress(QmpCommandFailed):
-            await monitor.execute("job-cancel", id=job)
-        await _concluded(monitor, job, listener, None, complete=False)
-        await monitor.execute("job-dismiss", id=job)
+    """Cancel a job, if there is one, and wait for its end. One that has done its work ends as it would."""
+    if await _find_job(monitor, job) is None:
+        return
+    with contextlib.suppress(QmpCommandFailed):
+        await monitor.execute("job-cancel", id=job)
+    await _concluded(monitor, job, listener, None, complete=False)
+    await monitor.execute("job-dismiss", id=job)
