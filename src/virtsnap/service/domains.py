@@ -9,13 +9,8 @@ import uuid as uuids
 from dataclasses import replace
 from enum import IntFlag
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from virtsnap.engine.runner import Runner
-from virtsnap.engine.world import World, query_path
-from virtsnap.formats.domain_xml import DomainDefinition
-from virtsnap.machine.complete import complete
-from virtsnap.machine.host import Host
 from virtsnap.model.domain import (
     BlockInfo,
     DomainInfo,
@@ -43,11 +38,13 @@ from virtsnap.model.flags import (
     DomainXml,
     ShutdownMethod,
 )
-from virtsnap.plan.lifecycle import plan_start, plan_stop
-from virtsnap.qemu import images, process
-from virtsnap.qemu.monitor import Monitor, MonitorLost
 from virtsnap.service.context import DEFAULT_EMULATOR, Context
 from virtsnap.service.interface import BlockDevice, DomainHandle
+
+if TYPE_CHECKING:
+    from virtsnap.engine.world import World
+    from virtsnap.formats.domain_xml import DomainDefinition
+    from virtsnap.qemu.monitor import Monitor
 
 _QUERY_SECONDS = 2.0
 _REBOOT_SECONDS = 120.0
@@ -120,6 +117,8 @@ class DomainCalls(Context):
 
     async def define_xml(self, xml: str, flags: int = 0) -> DomainHandle:
         """Raises XmlError and its kin, OperationFailed when name or uuid belong to another domain."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
         self.writable("virDomainDefineXML")
         _known(flags, DomainDefine, "qemuDomainDefineXMLFlags")
         if flags & DomainDefine.VALIDATE:
@@ -142,6 +141,9 @@ class DomainCalls(Context):
         return _handle(self._record(uuid))
 
     async def _completed(self, definition: DomainDefinition) -> DomainDefinition:
+        from virtsnap.machine.complete import complete
+        from virtsnap.machine.host import Host
+
         if definition.uuid is None:
             definition = definition.with_uuid(str(uuids.uuid4()))
         emulator = definition.emulator or DEFAULT_EMULATOR
@@ -155,6 +157,8 @@ class DomainCalls(Context):
 
     async def undefine(self, uuid: str, flags: int = 0) -> None:
         """Raises OperationInvalid while something would be lost that no flag gives up."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
         self.writable("virDomainUndefine")
         flag = _known(flags, DomainUndefine, "qemuDomainUndefineFlags")
         async with self.operation(uuid) as world:
@@ -179,6 +183,9 @@ class DomainCalls(Context):
 
     async def create(self, uuid: str, flags: int = 0) -> DomainHandle:
         """Start the domain. Raises OperationInvalid when it runs, Failed with QEMU's own words."""
+        from virtsnap.engine.runner import Runner
+        from virtsnap.plan.lifecycle import plan_start
+
         self.writable("virDomainCreateWithFlags")
         flag = _known(flags, DomainStart, "qemuDomainCreateWithFlags")
         if flag & DomainStart.AUTODESTROY:
@@ -197,6 +204,9 @@ class DomainCalls(Context):
 
     async def destroy(self, uuid: str, flags: int = 0) -> None:
         """End the domain at once. Raises OperationInvalid when it does not run."""
+        from virtsnap.engine.runner import Runner
+        from virtsnap.plan.lifecycle import plan_stop
+
         self.writable("virDomainDestroy")
         flag = _known(flags, DomainDestroy, "qemuDomainDestroyFlags")
         async with self.operation(uuid) as world:
@@ -277,6 +287,9 @@ class DomainCalls(Context):
 
     async def domain_info(self, uuid: str) -> DomainInfo:
         """virDomainGetInfo. Raises NoDomain."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.qemu import process
+
         record = await self.look(uuid)
         definition = DomainDefinition.parse(record.live_xml or record.config_xml)
         instance = record.instance
@@ -301,6 +314,8 @@ class DomainCalls(Context):
 
     async def domain_xml(self, uuid: str, flags: int = 0) -> str:
         """virDomainGetXMLDesc. Raises NoDomain."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
         flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
         record = await self.look(uuid)
         inactive = bool(flag & (DomainXml.INACTIVE | DomainXml.MIGRATABLE)) or record.live_xml is None
@@ -312,6 +327,8 @@ class DomainCalls(Context):
 
     async def block_devices(self, uuid: str, inactive: bool = False) -> list[BlockDevice]:
         """The disks, in the definition's order. Raises NoDomain."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
         record = await self.look(uuid)
         text = record.config_xml if inactive or record.live_xml is None else record.live_xml
         return [
@@ -321,6 +338,9 @@ class DomainCalls(Context):
 
     async def block_info(self, uuid: str, path: str) -> BlockInfo:
         """virDomainGetBlockInfo. Raises InvalidArg for a disk that is not there or is empty."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.qemu import images
+
         record = await self.look(uuid)
         disks = DomainDefinition.parse(record.live_xml or record.config_xml).disks
         disk = next((d for d in disks if path in (d.target, d.source)), None)
@@ -348,6 +368,8 @@ class DomainCalls(Context):
 
     async def console_path(self, uuid: str, device: str | None = None) -> str:
         """Where a console or serial device is reached. Raises OperationInvalid, InternalRefused."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
         record = await self.look(uuid)
         if record.live_xml is None:
             raise OperationInvalid("domain is not running")
@@ -398,6 +420,9 @@ async def _running(world: World) -> Monitor:
 
 async def _balloon_kib(record: DomainRecord, definition: DomainDefinition) -> int:
     """What the balloon leaves the guest; the definition's figure where nobody answers."""
+    from virtsnap.engine.world import query_path
+    from virtsnap.qemu.monitor import Monitor, MonitorLost
+
     if record.instance is None:
         return definition.current_memory_kib
     try:

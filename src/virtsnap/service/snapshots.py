@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from virtsnap.engine.runner import Runner
-from virtsnap.engine.world import World
-from virtsnap.formats.snapshot_xml import format_snapshot, parse_snapshot
 from virtsnap.model.errors import BareInvalidArg, NoSnapshot, XmlInvalidSchema
-from virtsnap.model.facts import DomainFacts
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.snapshot import SnapshotTree
-from virtsnap.model.steps import Plan
-from virtsnap.plan import create, delete, redefine, revert
-from virtsnap.plan.describe import describe
-from virtsnap.plan.requests import DeleteRequest, RevertRequest
-from virtsnap.qemu import facts as reader
-from virtsnap.qemu.memory import choose_way
 from virtsnap.service.context import Context
 from virtsnap.service.interface import PlanReport, ProgressCallback
+
+if TYPE_CHECKING:
+    from virtsnap.engine.world import World
+    from virtsnap.model.facts import DomainFacts
+    from virtsnap.model.steps import Plan
 
 
 class SnapshotCalls(Context):
@@ -37,6 +33,8 @@ class SnapshotCalls(Context):
             )
         if flags & 1:
             self.writable("virDomainSnapshotGetXMLDesc with secure flag")
+        from virtsnap.formats.snapshot_xml import format_snapshot
+
         tree = await self.snapshot_tree(uuid)
         if name not in tree:
             raise NoSnapshot(f"no domain snapshot with matching name '{name}'")
@@ -52,6 +50,11 @@ class SnapshotCalls(Context):
         progress: ProgressCallback | None = None,
     ) -> str | PlanReport:
         """Take a snapshot. Raises Refused before anything is touched, Failed after it was undone."""
+        from virtsnap.engine.runner import Runner
+        from virtsnap.formats.snapshot_xml import parse_snapshot
+        from virtsnap.plan import create
+        from virtsnap.qemu import facts as reader
+
         self.writable("virDomainSnapshotCreateXML")
         flag = create.check_flags(flags)
         if flag & SnapshotCreate.VALIDATE:
@@ -74,6 +77,11 @@ class SnapshotCalls(Context):
             return request.snapshot.name
 
     async def _redefine(self, uuid: str, xml: str, flag: SnapshotCreate, dry_run: bool) -> str | PlanReport:
+        from virtsnap.engine.runner import Runner
+        from virtsnap.formats.snapshot_xml import parse_snapshot
+        from virtsnap.plan import redefine
+        from virtsnap.qemu import facts as reader
+
         async with self.operation(uuid) as world:
             given = parse_snapshot(xml, redefine=True, offline=False, now=int(time.time()))
             facts = await self._facts(world)
@@ -93,6 +101,11 @@ class SnapshotCalls(Context):
         progress: ProgressCallback | None = None,
     ) -> PlanReport | None:
         """Go back to a snapshot. Raises Refused before anything is touched, Failed after it was undone."""
+        from virtsnap.engine.runner import Runner
+        from virtsnap.plan import revert
+        from virtsnap.plan.requests import RevertRequest
+        from virtsnap.qemu import facts as reader
+
         self.writable("virDomainRevertToSnapshot")
         request = RevertRequest(name, revert.check_flags(flags))
         async with self.operation(uuid, progress) as world:
@@ -114,6 +127,10 @@ class SnapshotCalls(Context):
         progress: ProgressCallback | None = None,
     ) -> PlanReport | None:
         """Forget a snapshot. Raises Refused before anything is touched."""
+        from virtsnap.engine.runner import Runner
+        from virtsnap.plan import delete
+        from virtsnap.plan.requests import DeleteRequest
+
         self.writable("virDomainSnapshotDelete")
         request = DeleteRequest(name, delete.check_flags(flags))
         async with self.operation(uuid, progress) as world:
@@ -125,6 +142,9 @@ class SnapshotCalls(Context):
             return None
 
     async def _facts(self, world: World, *, starts: bool = False) -> DomainFacts:
+        from virtsnap.qemu import facts as reader
+        from virtsnap.qemu.memory import choose_way
+
         record, next_id = world.record(), 0
         if starts:
             with self.store.transaction() as tx:
@@ -146,6 +166,8 @@ class SnapshotCalls(Context):
 
 
 def _report(plan: Plan) -> PlanReport:
+    from virtsnap.plan.describe import describe
+
     words = describe(plan)
     return PlanReport(
         operation=plan.operation,
