@@ -131,10 +131,21 @@ class Runner:
         return plan.forward_if_gone if seen is None else seen
 
     async def _finish_all(self, plan: Plan) -> None:
-        """The finish steps. Only a merge may be interrupted: it is long, and can be taken up again."""
+        """The finish steps. Only a merge may be interrupted: it is long, and can be taken up again.
+
+        What stands before a write to the store that was made is not repeated: a guest may run on it.
+        """
+        first = len(plan.prepare) + 1
+        written = self._written(first)
         for index, step in enumerate(plan.finish):
+            if index < written:
+                continue
             try:
-                if isinstance(step, MergeImages):
+                if isinstance(step, StoreWrite):
+                    with self._world.store.transaction() as tx:
+                        apply(self._world, tx, step)
+                        tx.record(self._world.uuid, first + index, "done")
+                elif isinstance(step, MergeImages):
                     await do_step(self._world, step)
                 else:
                     await uninterrupted(do_step(self._world, step))
@@ -147,7 +158,7 @@ class Runner:
                     code=ErrorCode.OPERATION_ABORTED,
                 ) from error
             except VirtsnapError as error:
-                if plan.give_up:
+                if plan.give_up and any(isinstance(x, StoreWrite) for x in plan.finish[index:]):
                     await uninterrupted(self._give_up(plan))
                     raise Failed(
                         error.detail,
@@ -172,6 +183,12 @@ class Runner:
             await do_step(self._world, step)
         with self._world.store.transaction() as tx:
             tx.close_journal(self._world.uuid, "gave up")
+
+    def _written(self, first: int) -> int:
+        """How many finish steps lie up to the last write to the store that was made."""
+        entry = self._world.store.journal(self._world.uuid)
+        done = [step.step_index for step in entry.steps if step.phase == "done"] if entry is not None else []
+        return max((index - first + 1 for index in done), default=0)
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
