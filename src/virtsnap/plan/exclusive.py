@@ -9,6 +9,7 @@ from __future__ import annotations
 from lxml import etree
 
 from virtsnap.formats import xml_text
+from virtsnap.machine.support import COMMANDLINE
 
 
 def held_alone(domain_xml: str) -> tuple[str, ...]:
@@ -22,8 +23,13 @@ def held_alone(domain_xml: str) -> tuple[str, ...]:
             port = device.get("port", "-1")
             if device.get("autoport") != "yes" and port not in ("-1", ""):
                 held.append(f"{device.get('type')} port {port}")
+            held += [f"socket {path}" for path in _graphics_sockets(device)]
         elif device.tag == "hostdev":
             held.append("a host device")
+    if root.find("os/nvram") is not None:
+        held.append("the UEFI variable store")
+    if root.find(f"{COMMANDLINE}/{{*}}arg") is not None:
+        held.append("what the user's own QEMU arguments name")
     return tuple(dict.fromkeys(held))
 
 
@@ -38,3 +44,9 @@ def _character_device(device: etree._Element) -> list[str]:
     if kind == "file":
         return [f"file {source.get('path')}"]
     return []
+
+
+def _graphics_sockets(device: etree._Element) -> list[str]:
+    paths = [device.get("socket")]
+    paths += [listen.get("socket") for listen in device.iterfind("listen[@type='socket']")]
+    return [path for path in paths if path]

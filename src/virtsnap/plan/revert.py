@@ -404,14 +404,15 @@ def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
     finish: list[Step] = [*_old(facts), *steps, StoreWrite(record=started, started=run_dir)]
     if target.runs:
         finish.append(ResumeGuest())
-    finish += [RemoveFile(path) for path in target.removes]
+    removes = [RemoveFile(path) for path in target.removes]
     return Plan(
         operation="revert",
         subject=target.snapshot.name,
         prepare=tuple(layer.create for layer in target.overlays),
         commit=_write(target, record, None),
-        finish=tuple(finish),
+        finish=(*finish, *removes),
         pause="while the memory is loaded: the old QEMU ends first, since both would need "
         + ", ".join(target.alone),
         result_reason=target.reason,
+        give_up=(*_old(facts), KillQemu(run_dir), *removes),
     )
