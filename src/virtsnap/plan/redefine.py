@@ -101,8 +101,10 @@ def _images(facts: DomainFacts, snapshot: Snapshot) -> list[tuple[str, ImageRole
     """The files that become part of the tree.
 
     A frozen image is an overlay of ours if an ancestor made it, else the user's origin; the snapshot's own
-    overlay is ours.
+    overlay is ours, if it is there. What the record of this name held before is as it was: an image of it
+    that is not ours was given up (--metadata), and carries files that we do not know.
     """
+    before = set(frozen_images(facts.tree[snapshot.name]).values()) if snapshot.name in facts.tree else set()
     images: list[tuple[str, ImageRole]] = []
     covered = {
         disk.name
@@ -112,10 +114,15 @@ def _images(facts: DomainFacts, snapshot: Snapshot) -> list[tuple[str, ImageRole
     }
     for target, path in frozen_images(snapshot).items():
         entry = snapshot.disk(target)
-        if path not in facts.owned and entry is not None and entry.location is Location.EXTERNAL:
+        if path in facts.owned or path in before:
+            continue
+        if entry is not None and entry.location is Location.EXTERNAL:
             images.append((path, ImageRole.OVERLAY if target in covered else ImageRole.ORIGIN))
     for disk in (*snapshot.disks, *snapshot.revert_disks):
-        if disk.location is Location.EXTERNAL and disk.path is not None and disk.path not in facts.owned:
+        if disk.location is not Location.EXTERNAL or disk.path is None or disk.path in facts.owned:
+            continue
+        # A leaf names an overlay that a later revert has deleted; its name is free for others.
+        if disk.path in facts.images and not facts.images[disk.path].missing:
             images.append((disk.path, ImageRole.OVERLAY))
     if snapshot.memory is Location.EXTERNAL and snapshot.memory_file is not None:
         images.append((snapshot.memory_file, ImageRole.MEMORY))
