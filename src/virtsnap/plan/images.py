@@ -92,6 +92,7 @@ class ImageGraph:
         self.owned = {p: r for p, r in facts.owned.items() if r is not ImageRole.MEMORY}
         self.named = dict(named)
         self.elsewhere = facts.named_elsewhere
+        self.known = frozenset(facts.images)
         self.targets = dict(named)
 
     def children(self, path: str) -> list[str]:
@@ -247,8 +248,14 @@ class ImageGraph:
             result.disowned.append(path)
 
     def _disown(self, result: Collapse) -> None:
-        """An origin that no overlay stands on is just the user's image again."""
+        """An origin that no overlay stands on is just the user's image again.
+
+        So is an overlay that nothing leads to: a redefined snapshot may name one that is long gone.
+        """
         for path, role in self.owned.items():
+            if path not in self.known and path not in self.named:
+                result.disowned.append(path)
+                continue
             standing = any(child in self.owned for child in self.children(path))
             if role is ImageRole.ORIGIN and not standing:
                 result.disowned.append(path)

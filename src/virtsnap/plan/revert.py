@@ -332,7 +332,7 @@ def _abandoned(facts: DomainFacts, config_xml: str, live_xml: str) -> tuple[tupl
     for snapshot in facts.tree:
         named |= {path: target for target, path in frozen_images(snapshot).items()}
     collapse = ImageGraph(facts, named).collapse("virtsnap-revert", named, merge=False)
-    gone = tuple(path for path in collapse.disowned if path in collapse.removes)
+    gone = tuple(p for p in collapse.disowned if p in collapse.removes or p not in facts.images)
     return tuple(collapse.removes), gone
 
 
