@@ -89,6 +89,7 @@ def test_dominfo(cli: Cli) -> None:
         "Used memory:    131072 KiB\n"
         "Persistent:     yes\n"
         "Autostart:      disable\n"
+        "Autostart Once: disable\n"
         "Managed save:   no\n"
         "Security model: none\n"
         "Security DOI:   0\n"

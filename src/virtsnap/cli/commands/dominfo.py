@@ -43,6 +43,8 @@ async def _dominfo(session: Session, args: Args) -> None:
     text += info("Used memory:", f"{facts.used_memory_kib} KiB")
     text += info("Persistent:", "yes" if facts.persistent else "no")
     text += info("Autostart:", "enable" if facts.autostart else "disable")
+    # Nothing here starts a domain by itself, once or ever.
+    text += info("Autostart Once:", "disable")
     text += info("Managed save:", "yes" if facts.managed_save else "no")
     # What virsh shows of a QEMU driver without a security driver, which is what this is.
     text += info("Security model:", "none")

@@ -1,0 +1,36 @@
+"""Every scenario, by virsh on libvirtd and by virtsnap: the same, or as docs/differences.md says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.parity import known, oracle
+from tests.parity.play import Stage, report, stage
+from tests.parity.scenario import FOLDER, load, names
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.fixture(scope="session", name="where")
+def _where() -> Iterator[Stage]:
+    reason = oracle.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with stage() as built:
+        yield built
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", names())
+def test_scenario(where: Stage, name: str) -> None:
+    score = where.play(load(FOLDER / f"{name}.txt"))
+    assert score.good, "\n".join(report(score))
+
+
+def test_rules_stand_on_the_document() -> None:
+    rows = known.rows()
+    for rule in known.load():
+        assert set(rule.scenarios) <= set(names()), f"no such scenario: {rule.scenarios}"
+        assert any(row.startswith(rule.row) for row in rows), f"docs/differences.md has no row: {rule.row}"
