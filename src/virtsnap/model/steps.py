@@ -63,9 +63,6 @@ class SwitchLayers:
 
     disks: tuple[tuple[str, str, int], ...]
     """(target, overlay path, node number)."""
-    tags: tuple[str, ...] = ()
-    """Targets that get an internal snapshot `name` in the same transaction."""
-    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,8 +147,32 @@ class RelinkBacking:
 
 
 @dataclass(frozen=True)
+class GuardTag:
+    """No effect of its own; undone, it deletes an internal snapshot that a later step may have made."""
+
+    path: str
+    format: str
+    name: str
+    job: str
+
+
+@dataclass(frozen=True)
+class TagDisks:
+    """Internal snapshots of disks of the running domain, without memory, at one instant.
+
+    The plan guards every image with a GuardTag before it.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SaveInternal:
-    """Memory and the named disks of the running domain into internal snapshots; the guest stands still."""
+    """Memory and the named disks of the running domain into internal snapshots; the guest stands still.
+
+    The plan guards every image with a GuardTag before it.
+    """
 
     name: str
     job: str
@@ -167,8 +188,9 @@ class LoadInternal:
     name: str
     job: str
     run_dir: str
-    targets: tuple[str, ...]
-    memory_target: str
+    images: tuple[str, ...]
+    """Paths."""
+    memory_image: str
 
 
 @dataclass(frozen=True)
@@ -190,15 +212,11 @@ class ApplyTag:
 
 
 @dataclass(frozen=True)
-class ExtractTag:
-    """A new image with the content of an internal snapshot, on the same backing image."""
+class CopyImage:
+    """A file like another one, with its internal snapshots, for a branch that others must not see."""
 
     path: str
     source: str
-    source_format: str
-    name: str
-    backing: str | None
-    backing_format: str | None
 
 
 @dataclass(frozen=True)
@@ -246,11 +264,13 @@ Step = (
     | RemoveFile
     | MergeImages
     | RelinkBacking
+    | GuardTag
+    | TagDisks
     | SaveInternal
     | LoadInternal
     | TagImage
     | ApplyTag
-    | ExtractTag
+    | CopyImage
     | DeleteTag
     | StoreWrite
     | Declare
@@ -276,8 +296,8 @@ class Plan:
     result_reason: Reason | None = None
     """The domain's state afterwards, where the operation changes it."""
     give_up: tuple[Step, ...] = ()
-    """What to do instead of the rest of `finish` when a finish step fails for a reason that will not go away by
-    itself: it brings the domain to rest in the state that the commit wrote down. Empty: try again later."""
+    """What to do instead of the rest of `finish` when a finish step fails for a reason that will not go
+    away by itself: it brings the domain to rest in the state that the commit wrote down. Empty: try later."""
 
     @property
     def steps(self) -> tuple[Step, ...]:

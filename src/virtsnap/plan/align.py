@@ -29,7 +29,7 @@ def align(
 
     `is_regular` tells whether a path is an existing regular file: only then is an overlay's name derived
     from it. `require_match`: refuse an explicit location that is not `default` (libvirt's rule for
-    internal snapshots).
+    internal snapshots); without it, a disk whose format cannot hold an internal snapshot becomes external.
     Raises ConfigUnsupported.
     """
     domain_disks = definition.disks
@@ -40,8 +40,12 @@ def align(
         disk = _find(domain_disks, entry.name)
         if disk.target in listed:
             raise ConfigUnsupported(f"disk '{disk.target}' specified twice")
-        listed[disk.target] = _located(entry, disk, default, require_match)
-    aligned = [listed.get(disk.target) or _unlisted(disk, default) for disk in domain_disks]
+        own_default = default if require_match else _possible(disk, default)
+        listed[disk.target] = _located(entry, disk, own_default, require_match)
+    aligned = [
+        listed.get(disk.target) or _unlisted(disk, default if require_match else _possible(disk, default))
+        for disk in domain_disks
+    ]
     return _named(aligned, domain_disks, snapshot.name, is_regular)
 
 
@@ -54,6 +58,11 @@ def _find(disks: tuple[DomainDisk, ...], name: str) -> DomainDisk:
     if len(found) != 1:
         raise ConfigUnsupported(f"no disk named '{name}'")
     return found[0]
+
+
+def _possible(disk: DomainDisk, default: Location) -> Location:
+    """libvirt refuses what cannot be internal unless told otherwise; the other way is at hand."""
+    return Location.EXTERNAL if default is Location.INTERNAL and disk.format != "qcow2" else default
 
 
 def _attribute(disk: DomainDisk) -> Location:

@@ -1,4 +1,4 @@
-"""Decide how a snapshot is taken: external ones of running, paused and shut off domains.
+"""Decide how a snapshot is taken, of running, paused and shut off domains; internal parts: `plan.internal`.
 
 Two questions, both answered from values alone. `prepare_request` completes what the caller gave (name,
 state, locations, file names) and `plan_create` turns it into steps. The order of the checks and their
@@ -47,9 +47,18 @@ from virtsnap.model.steps import (
     Step,
     StoreWrite,
     SwitchLayers,
+    TagDisks,
 )
 from virtsnap.plan.align import IsRegular, align
 from virtsnap.plan.describe import mib
+from virtsnap.plan.internal import (
+    check_internal,
+    guards,
+    internal_images,
+    save_internal,
+    tag_images,
+    with_memory_place,
+)
 from virtsnap.plan.requests import CreateRequest, exclusive, known_flags, required
 
 MAX_CHAIN = 200
@@ -101,8 +110,8 @@ def prepare_request(
         raise OperationUnsupported("quiesce needs a guest agent, which this version does not drive yet")
     definition = DomainDefinition.parse(record.live_xml or record.config_xml)
     default = _default_location(snapshot, flags, record, parsed)
-    disks = align(snapshot, definition, default, is_regular, require_match=default is Location.INTERNAL)
-    return CreateRequest(replace(snapshot, disks=disks), flags)
+    disks = align(snapshot, definition, default, is_regular, require_match=False)
+    return CreateRequest(with_memory_place(replace(snapshot, disks=disks), definition), flags)
 
 
 def _default_name(now: int, taken: frozenset[str]) -> str:
@@ -216,20 +225,15 @@ def _check_disks(
             )
     for disk, entry in chosen:
         _check_external(facts, request.flags, disk, entry)
-    locations = {entry.location for entry in snapshot.disks} - {Location.NO}
-    if Location.INTERNAL in locations or snapshot.memory is Location.INTERNAL:
-        if Location.EXTERNAL in locations or snapshot.memory is Location.EXTERNAL:
-            raise ConfigUnsupported(
-                "mixing internal and external targets for a snapshot is not yet supported"
-            )
-        raise ConfigUnsupported(
-            "internal snapshots are not supported by this version; "
-            "use --diskspec with snapshot=external, --memspec or --disk-only"
+    check_internal(facts, snapshot)
+    if request.flags & Flag.LIVE and any(x.location is Location.INTERNAL for x in snapshot.disks):
+        raise OperationUnsupported(
+            "live snapshot creation cannot keep disks internally: QEMU gives up its images while it still "
+            "writes the memory; leave --live out, or make the disks external"
         )
-    if Location.MANUAL in locations:
-        raise ConfigUnsupported("manual disk snapshots are not supported by this version")
-    if not locations and snapshot.memory is not Location.EXTERNAL:
-        if snapshot.state is SnapshotState.DISK_SNAPSHOT:
+    locations = {entry.location for entry in snapshot.disks} - {Location.NO}
+    if not locations - {Location.MANUAL} and snapshot.memory is not Location.EXTERNAL:
+        if snapshot.state is SnapshotState.DISK_SNAPSHOT and not locations:
             raise ConfigUnsupported(
                 "disk-only snapshots require at least one disk to be selected for snapshot"
             )
@@ -410,10 +414,11 @@ def _plan_inactive(
 ) -> Plan:
     reuse = bool(request.flags & Flag.REUSE_EXT)
     record = replace(facts.record, config_xml=_moved(facts.record.config_xml, disks))
+    overlays: list[Step] = [] if reuse else [item.create for item in disks]
     return Plan(
         operation="create",
         subject=snapshot.name,
-        prepare=() if reuse else tuple(item.create for item in disks),
+        prepare=(*overlays, *tag_images(snapshot)),
         commit=_write(facts, request, snapshot, disks, record),
     )
 
@@ -425,10 +430,12 @@ def _plan_active(
     assert record.live_xml is not None
     running = record.state is DomainState.RUNNING
     memory = snapshot.memory is Location.EXTERNAL
+    internal = [image.target for image in internal_images(snapshot)]
+    manual = any(entry.location is Location.MANUAL for entry in snapshot.disks)
     live = bool(flags & Flag.LIVE)
     halt = bool(flags & Flag.HALT)
+    prepare: list[Step] = list(guards(snapshot))
 
-    prepare: list[Step] = []
     attached: list[tuple[str, str, int]] = []
     if not flags & Flag.REUSE_EXT:
         prepare += [item.create for item in disks]
@@ -437,11 +444,20 @@ def _plan_active(
             AttachOverlay(item.disk.target, item.create.path, item.create.format, item.entry.type, node)
         )
         attached.append((item.disk.target, item.create.path, node))
+    stands_still = (memory or manual) and not live
+    if snapshot.memory is Location.INTERNAL:
+        # QEMU itself lets the guest go on when the job is done; it must not, if disks switch afterwards.
+        stands_still = bool(attached) or halt
+    if running and stands_still:
+        prepare.append(PauseGuest())
+    if snapshot.memory is Location.INTERNAL:
+        prepare.append(save_internal(snapshot))
+    elif internal:
+        # Before the memory: QEMU gives up its images when that is written.
+        prepare.append(TagDisks(snapshot.name, tuple(internal)))
     if memory:
         assert snapshot.memory_file is not None
         assert snapshot.domain_xml is not None
-        if running and not live:
-            prepare.append(PauseGuest())
         prepare.append(
             SaveMemory(
                 path=snapshot.memory_file,
@@ -463,7 +479,12 @@ def _plan_active(
         assert record.instance is not None
         after = replace(after, live_xml=None, instance=None, reason=Reason.SHUTOFF_FROM_SNAPSHOT)
         finish.append(KillQemu(record.instance.run_dir))
-    elif memory and running:
+    elif manual and running:
+        # libvirt: the guest stays paused, so that the user can take his own snapshot of the storage.
+        after = replace(after, reason=Reason.PAUSED_SNAPSHOT)
+        if memory:
+            finish.append(SettleGuest())
+    elif running and (memory or stands_still):
         after = replace(after, reason=Reason.RUNNING_UNPAUSED)
         finish.append(ResumeGuest())
     elif memory:
@@ -477,15 +498,17 @@ def _plan_active(
         prepare=tuple(prepare),
         commit=SwitchLayers(tuple(attached)) if attached else Declare(),
         finish=tuple(finish),
-        forward_if_gone=running and not memory,
-        pause=_pause(facts, memory, running, live),
+        forward_if_gone=running and snapshot.memory is Location.NO,
+        pause=_pause(facts, snapshot, running, live),
     )
 
 
-def _pause(facts: DomainFacts, memory: bool, running: bool, live: bool) -> str:
+def _pause(facts: DomainFacts, snapshot: Snapshot, running: bool, live: bool) -> str:
     if not running:
         return "none (the guest is not running)"
-    if not memory:
+    if any(entry.location is Location.MANUAL for entry in snapshot.disks):
+        return "until you resume the guest: a disk is for you to snapshot"
+    if snapshot.memory is Location.NO:
         return "none"
     if live:
         return "short, at the end of writing the memory"

@@ -23,6 +23,7 @@ from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotTr
 from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, Step, StoreWrite
 from virtsnap.plan.describe import mib
 from virtsnap.plan.images import Collapse, ImageGraph, definition_images, frozen_images
+from virtsnap.plan.internal import delete_tags
 from virtsnap.plan.requests import DeleteRequest, exclusive, known_flags
 
 SPARE = 16 << 20
@@ -89,14 +90,6 @@ def _current_after(tree: SnapshotTree, gone: set[str]) -> str | None:
 
 
 def _check(facts: DomainFacts, doomed: list[Snapshot]) -> None:
-    for snapshot in doomed:
-        if snapshot.memory is Location.INTERNAL or any(
-            disk.location is Location.INTERNAL for disk in snapshot.disks
-        ):
-            raise OperationUnsupported(
-                f"snapshot '{snapshot.name}' is internal; deleting it needs a version that knows "
-                "internal snapshots (use --metadata to forget it only)"
-            )
     if facts.jobs and any(snapshot.external for snapshot in doomed):
         raise OperationUnsupported("cannot delete external snapshots when there is another active block job")
 
@@ -108,7 +101,8 @@ def _collapse(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapsh
     targets = dict(named)
     for snapshot in doomed:
         targets |= {path: target for target, path in frozen_images(snapshot).items()}
-    return ImageGraph(facts, named).collapse("virtsnap-delete", targets)
+    gone = {snapshot.name for snapshot in doomed}
+    return ImageGraph(facts, named, untagged=gone).collapse("virtsnap-delete", targets)
 
 
 def _check_sizes(facts: DomainFacts, collapse: Collapse) -> None:
@@ -166,8 +160,9 @@ def _plan(
     disowned = [*collapse.disowned, *(p for p in memory if p in facts.owned)]
     write = _write(record, facts.tree, left, gone, current, collapse, disowned)
     removes: list[Step] = [RemoveFile(path) for path in [*collapse.removes, *memory]]
-    if not down:
-        return Plan("delete", name, prepare=tuple(up), commit=write, finish=tuple(removes))
+    tags = delete_tags(facts, doomed)
+    if not down and not (tags and up):
+        return Plan("delete", name, prepare=tuple(up), commit=write, finish=(*tags, *removes))
     if up:
         # A later merge may build on an earlier one: keep their order, all after the decision.
         down = list(collapse.merges)
@@ -175,7 +170,7 @@ def _plan(
         "delete",
         name,
         commit=Declare(),
-        finish=(*down, *collapse.relinks, write, *removes),
+        finish=(*tags, *down, *collapse.relinks, write, *removes),
     )
 
 

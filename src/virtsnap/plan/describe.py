@@ -24,7 +24,7 @@ class Description:
 
 def describe(plan: s.Plan) -> Description:
     """Everything the plan would do."""
-    makes = [x.path for x in plan.steps if isinstance(x, s.CreateOverlay | s.SaveMemory)]
+    makes = [x.path for x in plan.steps if isinstance(x, s.CreateOverlay | s.SaveMemory | s.CopyImage)]
     removes = [x.path for x in plan.steps if isinstance(x, s.RemoveFile)]
     merges = [sentence(x) for x in plan.steps if isinstance(x, s.MergeImages)]
     phases = [("prepare", x) for x in plan.prepare]
@@ -70,6 +70,8 @@ def sentence(step: s.Step) -> str:
             return f"{step.target}: merge {source} into {into} (up to {mib(step.bytes)})"
         case s.RelinkBacking(path=path, backing=backing):
             return f"point {path} at {backing}"
+        case s.TagDisks(name=name, targets=targets):
+            return f"make internal snapshot '{name}' of " + ", ".join(targets)
         case s.SaveInternal(name=name):
             return f"pause the guest and save memory and disks into internal snapshot '{name}'"
         case s.LoadInternal(name=name):
@@ -78,8 +80,10 @@ def sentence(step: s.Step) -> str:
             return f"make internal snapshot '{name}' in {path}"
         case s.ApplyTag(path=path, name=name):
             return f"bring {path} back to its internal snapshot '{name}'"
-        case s.ExtractTag(path=path, source=source, name=name):
-            return f"copy internal snapshot '{name}' of {source} to {path}"
+        case s.CopyImage(path=path, source=source):
+            return f"copy {source} to {path}"
+        case s.GuardTag(path=path, name=name):
+            return f"be ready to delete internal snapshot '{name}' from {path} again"
         case s.DeleteTag(path=path, name=name):
             return f"delete internal snapshot '{name}' from {path}"
         case s.StoreWrite():

@@ -8,6 +8,8 @@ abandoned), an image that belongs to the domain's snapshots and is not named fal
 - exactly one image stands on it: the two are merged, in the direction that copies less;
 - several stand on it: it stays as their common base, at no cost, until one of them goes.
 
+An image with internal snapshots keeps what it stands on: their content reaches down to it.
+
 So deleting any snapshot of any tree is possible, and after the last one is gone every chain is back to
 the one image it began with. An ORIGIN (the user's own file) is never deleted: merges go down into it.
 Images that are not ours, such as a template below the origin, are never touched.
@@ -15,20 +17,25 @@ Images that are not ours, such as a template below the origin, are never touched
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.facts import DomainFacts, ImageFacts, ImageRole
 from virtsnap.model.snapshot import Location, Snapshot
 from virtsnap.model.steps import MergeImages, RelinkBacking
 
+_KEPT = (Location.EXTERNAL, Location.INTERNAL, Location.MANUAL)
 
-def frozen_images(snapshot: Snapshot) -> dict[str, str]:
-    """By disk target, the image that holds the snapshot's content of that disk."""
+
+def frozen_images(snapshot: Snapshot, *kept: Location) -> dict[str, str]:
+    """By disk target, the image that holds the snapshot's content of that disk.
+
+    `kept`: only of disks with these locations; all kinds if not given.
+    """
     if snapshot.domain_xml is None:
         return {}
-    kept = (Location.EXTERNAL, Location.INTERNAL, Location.MANUAL)
+    kept = kept or _KEPT
     entries = {disk.name: disk.location for disk in snapshot.disks}
     return {
         disk.target: disk.source
@@ -84,10 +91,15 @@ class Collapse:
 class ImageGraph:
     """The images of one domain, who stands on whom, and which names are left."""
 
-    def __init__(self, facts: DomainFacts, named: Mapping[str, str]) -> None:
-        """`named`: path to disk target of every image that a definition or a snapshot names."""
+    def __init__(self, facts: DomainFacts, named: Mapping[str, str], untagged: Collection[str] = ()) -> None:
+        """`named`: path to disk target of every image that a definition or a snapshot names.
+
+        `untagged`: names of internal snapshots that go, and pin nothing any more.
+        """
         self.images: dict[str, ImageFacts] = {
-            path: image for path, image in facts.images.items() if not image.missing
+            path: replace(image, tags=tuple(tag for tag in image.tags if tag.name not in untagged))
+            for path, image in facts.images.items()
+            if not image.missing
         }
         self.owned = {p: r for p, r in facts.owned.items() if r is not ImageRole.MEMORY}
         self.named = dict(named)
@@ -158,7 +170,12 @@ class ImageGraph:
         return path in self.images and self.loose(path) and len(self.children(path)) == 1
 
     def _mergeable(self, run: list[str], top: str) -> list[str] | None:
-        """The part of the run that can be merged with `top`: all, or what lies above an origin."""
+        """The part of the run that can be merged with `top`: all, or what lies above an origin.
+
+        None when `top` has internal snapshots: each of them stands on what is below as it is.
+        """
+        if self.images[top].tags:
+            return None
         if self._may_go(top) or all(self.owned[path] is ImageRole.OVERLAY for path in run):
             return run
         above_origin = [path for path in run if self.owned[path] is ImageRole.OVERLAY]
@@ -218,15 +235,7 @@ class ImageGraph:
         if top in self.named:
             self.named[base] = self.named.pop(top)
         size = max(base_image.actual_size, self.images[top].actual_size)
-        self.images[base] = ImageFacts(
-            path=base,
-            format=base_image.format,
-            virtual_size=self.images[top].virtual_size,
-            actual_size=size,
-            backing=base_image.backing,
-            backing_format=base_image.backing_format,
-            block_device=base_image.block_device,
-        )
+        self.images[base] = replace(base_image, virtual_size=self.images[top].virtual_size, actual_size=size)
         self._gone([*run[1:], top], result)
 
     def _merged_up(self, run: list[str], top: str, result: Collapse) -> None:
@@ -262,14 +271,4 @@ class ImageGraph:
 
 
 def _on(image: ImageFacts, backing: str | None, backing_format: str | None) -> ImageFacts:
-    return ImageFacts(
-        path=image.path,
-        format=image.format,
-        virtual_size=image.virtual_size,
-        actual_size=image.actual_size,
-        backing=backing,
-        backing_format=backing_format,
-        cluster_size=image.cluster_size,
-        extended_l2=image.extended_l2,
-        block_device=image.block_device,
-    )
+    return replace(image, backing=backing, backing_format=backing_format)

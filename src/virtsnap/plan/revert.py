@@ -9,6 +9,7 @@ Excluded, read-only and empty drives get no overlay: they stay as they are now.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
@@ -27,6 +28,7 @@ from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
 from virtsnap.model.flags import SnapshotRevert as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
 from virtsnap.model.steps import (
+    CopyImage,
     CreateOverlay,
     KillQemu,
     LoadMemory,
@@ -40,6 +42,7 @@ from virtsnap.model.steps import (
 from virtsnap.plan.align import overlay_path
 from virtsnap.plan.exclusive import held_alone
 from virtsnap.plan.images import ImageGraph, frozen_images
+from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, stood_on, strip_copies
 from virtsnap.plan.requests import RevertRequest, exclusive, known_flags
 
 _ACTIVE = (SnapshotState.RUNNING, SnapshotState.PAUSED)
@@ -66,7 +69,7 @@ def paths_of(facts: DomainFacts, request: RevertRequest) -> tuple[str, ...]:
     snapshot = _lookup(facts, request)
     paths = [
         candidate
-        for source in frozen_images(snapshot).values()
+        for source in frozen_images(snapshot, Location.EXTERNAL, Location.INTERNAL).values()
         for candidate in _candidates(source, facts.now)
     ]
     if snapshot.memory_file is not None:
@@ -79,7 +82,8 @@ def plan_revert(facts: DomainFacts, request: RevertRequest) -> Plan:
     snapshot = _lookup(facts, request)
     _check(facts, request, snapshot)
     target = _Target.of(facts, request, snapshot)
-    return _stop_first(facts, target) if target.alone else _prepare_first(facts, target)
+    in_place = any(image.copy is None for image in target.internal)
+    return _stop_first(facts, target) if target.alone or in_place else _prepare_first(facts, target)
 
 
 def _lookup(facts: DomainFacts, request: RevertRequest) -> Snapshot:
@@ -109,12 +113,6 @@ def _check(facts: DomainFacts, request: RevertRequest, snapshot: Snapshot) -> No
         raise InternalRefused(
             f"Invalid target domain state '{snapshot.state.value}'. Refusing snapshot reversion"
         )
-    if snapshot.memory is Location.INTERNAL or any(
-        disk.location is Location.INTERNAL for disk in snapshot.disks
-    ):
-        raise OperationUnsupported(
-            f"snapshot '{snapshot.name}' is internal; this version reverts external snapshots only"
-        )
     if snapshot.state in _ACTIVE and not snapshot.full_system:
         raise Damaged(f"snapshot '{snapshot.name}' says {snapshot.state.value} and holds no memory")
     _check_files(facts, snapshot)
@@ -123,8 +121,9 @@ def _check(facts: DomainFacts, request: RevertRequest, snapshot: Snapshot) -> No
 def _check_files(facts: DomainFacts, snapshot: Snapshot) -> None:
     assert snapshot.domain_xml is not None
     disks = {disk.target: disk for disk in DomainDefinition.parse(snapshot.domain_xml).disks}
-    for target, path in frozen_images(snapshot).items():
-        if disks[target].type != "file":
+    external = frozen_images(snapshot, Location.EXTERNAL)
+    for target, path in frozen_images(snapshot, Location.EXTERNAL, Location.INTERNAL).items():
+        if disks[target].type != "file" and target in external:
             raise OperationUnsupported(
                 f"source disk for '{target}' is not a regular file, reverting to snapshot is not supported"
             )
@@ -143,6 +142,7 @@ def _check_files(facts: DomainFacts, snapshot: Snapshot) -> None:
         if not file.exists:
             why = file.error or "No such file or directory"
             raise SystemRefused(f"Failed to open file '{snapshot.memory_file}': {why}")
+    check_tags(facts, snapshot)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class _NewLayer:
 def _overlays(facts: DomainFacts, snapshot: Snapshot, used: set[str]) -> tuple[_NewLayer, ...]:
     """A new layer on every frozen image, for the disks in `used`."""
     assert snapshot.domain_xml is not None
-    frozen = frozen_images(snapshot)
+    frozen = frozen_images(snapshot, Location.EXTERNAL)
     layers: list[_NewLayer] = []
     taken = set(facts.images) | facts.named_elsewhere
     for disk in DomainDefinition.parse(snapshot.domain_xml).disks:
@@ -179,18 +179,8 @@ def _overlays(facts: DomainFacts, snapshot: Snapshot, used: set[str]) -> tuple[_
 
 def _overlay(facts: DomainFacts, disk: DomainDisk, source: str, taken: set[str]) -> CreateOverlay:
     image = facts.images[source]
-    for path in _candidates(source, facts.now):
-        file = facts.files.get(path, FileFacts(exists=False))
-        if file.error is not None:
-            raise SystemRefused(f"unable to stat for disk {disk.target}: {path}: {file.error}")
-        if not file.exists and path not in taken:
-            break
-    else:
-        raise ConfigUnsupported(
-            f"external snapshot file for disk {disk.target} already exists and is not a block device: {path}"
-        )
     return CreateOverlay(
-        path=path,
+        path=_free_path(facts, disk.target, source, taken),
         format="qcow2",
         size=image.virtual_size,
         backing=source,
@@ -200,12 +190,40 @@ def _overlay(facts: DomainFacts, disk: DomainDisk, source: str, taken: set[str])
     )
 
 
+def _free_path(facts: DomainFacts, target: str, source: str, taken: set[str]) -> str:
+    """A name for a new image beside `source`."""
+    path = source
+    for path in _candidates(source, facts.now):
+        file = facts.files.get(path, FileFacts(exists=False))
+        if file.error is not None:
+            raise SystemRefused(f"unable to stat for disk {target}: {path}: {file.error}")
+        if not file.exists and path not in taken:
+            return path
+    raise ConfigUnsupported(
+        f"external snapshot file for disk {target} already exists and is not a block device: {path}"
+    )
+
+
+def _internal(facts: DomainFacts, snapshot: Snapshot) -> tuple[TaggedImage, ...]:
+    """The images that go back to their internal snapshots, each with the copy that it needs, if any."""
+    found: list[TaggedImage] = []
+    taken = set(facts.images) | facts.named_elsewhere
+    for target, path in frozen_images(snapshot, Location.INTERNAL).items():
+        copy = None
+        if stood_on(facts, snapshot, path):
+            copy = _free_path(facts, target, path, taken)
+            taken.add(copy)
+        found.append(TaggedImage(target, path, facts.images[path].format, copy))
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class _Target:
     """Everything that both orders of steps share."""
 
     snapshot: Snapshot
     overlays: tuple[_NewLayer, ...]
+    internal: tuple[TaggedImage, ...]
     starts: bool
     runs: bool
     reason: Reason
@@ -217,6 +235,11 @@ class _Target:
     puts: tuple[Snapshot, ...]
     removes: tuple[str, ...]
     disowned: tuple[str, ...]
+
+    @property
+    def loads_internal(self) -> bool:
+        """The memory comes out of an image."""
+        return self.snapshot.memory is Location.INTERNAL and self.snapshot.state in _ACTIVE
 
     @classmethod
     def of(
@@ -239,20 +262,23 @@ class _Target:
         live = snapshot.domain_xml if active else config
         used = {disk.target for xml in (live, config) for disk in DomainDefinition.parse(xml).disks}
         overlays = _overlays(facts, snapshot, used)
-        live_xml = _definition(facts, live, overlays)
-        config_xml = live_xml if config == live else _definition(facts, config, overlays)
-        _check_bases(facts, config_xml, live_xml)
+        internal = _internal(facts, snapshot)
+        manual = frozen_images(snapshot, Location.MANUAL)
+        live_xml = _definition(facts, live, overlays, internal, manual)
+        config_xml = live_xml if config == live else _definition(facts, config, overlays, internal, manual)
+        _check_bases(facts, {image.writes_to for image in internal}, config_xml, live_xml)
         abandoned = _abandoned(facts, config_xml, live_xml)
         return cls(
             snapshot=snapshot,
             overlays=overlays,
+            internal=internal,
             starts=starts,
             runs=runs,
             reason=_reason(active, starts, runs),
             config_xml=config_xml,
             live_xml=live_xml,
             memory=snapshot.memory_file if active else None,
-            alone=_alone(facts, live_xml, overlays) if starts and facts.record.active else (),
+            alone=_alone(facts, live_xml, overlays, internal) if starts and facts.record.active else (),
             puts=_puts(facts, snapshot, overlays),
             removes=abandoned[0],
             disowned=abandoned[1],
@@ -267,38 +293,64 @@ def _reason(active: bool, starts: bool, runs: bool) -> Reason:
     return Reason.RUNNING_BOOTED if runs else Reason.PAUSED_FROM_SNAPSHOT
 
 
-def _definition(facts: DomainFacts, xml: str, overlays: tuple[_NewLayer, ...]) -> str:
-    """The snapshot's definition under the domain's present name, on the new overlays."""
+def _definition(
+    facts: DomainFacts,
+    xml: str,
+    overlays: tuple[_NewLayer, ...],
+    internal: tuple[TaggedImage, ...],
+    manual_disks: Iterable[str],
+) -> str:
+    """The snapshot's definition under the domain's present name, on the images that it will write to."""
     definition = DomainDefinition.parse(xml).with_name(facts.record.name)
     present = {disk.target: disk for disk in DomainDefinition.parse(facts.record.config_xml).disks}
     layers = {layer.disk.target: layer for layer in overlays}
+    tagged = {image.target: image for image in internal}
+    # The user brings a manual disk's storage back himself, under the name that it had.
+    manual = set(manual_disks)
     for disk in definition.disks:
+        if disk.target in tagged:
+            image = tagged[disk.target]
+            definition = definition.with_disk_source(
+                disk.target, image.writes_to, image.format, "file" if image.copy else disk.type
+            )
+            continue
         if disk.target in layers:
             create = layers[disk.target].create
             definition = definition.with_disk_source(disk.target, create.path, create.format, "file")
             continue
         now = present.get(disk.target)
+        if disk.target in manual:
+            continue
         if disk.source is not None and not disk.readonly and now is not None and now.source is not None:
             # An excluded disk is not part of the past: what was its image then may be someone's base now.
             definition = definition.with_disk_source(disk.target, now.source, now.format, now.type)
     return definition.to_inactive_xml()
 
 
-def _check_bases(facts: DomainFacts, *xml_texts: str) -> None:
-    """A disk that the snapshot left out may have been snapshotted since, and be gone from the domain."""
+def _check_bases(facts: DomainFacts, judged: set[str], *xml_texts: str) -> None:
+    """A disk that the snapshot left out may have been snapshotted since, and be gone from the domain.
+
+    `judged`: images that were looked at already.
+    """
     bases = {image.backing for image in facts.images.values()}
-    bases |= {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
+    bases |= {path for snapshot in facts.tree for path in frozen_images(snapshot, Location.EXTERNAL).values()}
     for xml in xml_texts:
         for disk in DomainDefinition.parse(xml).disks:
-            if disk.source in bases and not disk.readonly:
+            if disk.source in bases - judged and not disk.readonly:
                 raise OperationUnsupported(
                     f"disk '{disk.target}' is not part of the snapshot, and its image '{disk.source}' "
                     "is the base of other snapshots by now"
                 )
 
 
-def _alone(facts: DomainFacts, live_xml: str, overlays: tuple[_NewLayer, ...]) -> tuple[str, ...]:
+def _alone(
+    facts: DomainFacts,
+    live_xml: str,
+    overlays: tuple[_NewLayer, ...],
+    internal: tuple[TaggedImage, ...],
+) -> tuple[str, ...]:
     layers = {layer.disk.target for layer in overlays}
+    layers |= {image.target for image in internal if image.copy is not None}
     twice = tuple(
         f"disk {disk.target}"
         for disk in DomainDefinition.parse(live_xml).disks
@@ -344,7 +396,13 @@ def _write(target: _Target, record: DomainRecord, started: str | None) -> StoreW
         put_snapshots=target.puts,
         set_current=True,
         current=target.snapshot.name,
-        put_images=tuple((layer.create.path, ImageRole.OVERLAY) for layer in target.overlays),
+        put_images=tuple(
+            (path, ImageRole.OVERLAY)
+            for path in [
+                *(layer.create.path for layer in target.overlays),
+                *(image.copy for image in target.internal if image.copy is not None),
+            ]
+        ),
         delete_images=target.disowned,
         started=started,
     )
@@ -357,6 +415,8 @@ def _start(facts: DomainFacts, target: _Target) -> tuple[str, list[Step]]:
     ]
     if target.memory is not None:
         steps.append(LoadMemory(run_dir, target.memory))
+    if target.loads_internal:
+        steps.append(load_internal(facts, target.snapshot, target.internal, run_dir))
     return run_dir, steps
 
 
@@ -370,13 +430,23 @@ def _stopped(facts: DomainFacts, target: _Target) -> DomainRecord:
     )
 
 
+def _new_images(target: _Target) -> list[Step]:
+    """Files that are made before anything else happens."""
+    overlays: list[Step] = [layer.create for layer in target.overlays]
+    return overlays + [
+        CopyImage(image.copy, image.path) for image in target.internal if image.copy is not None
+    ]
+
+
 def _old(facts: DomainFacts) -> list[Step]:
     instance = facts.record.instance
     return [] if instance is None else [KillQemu(instance.run_dir)]
 
 
 def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
-    prepare: list[Step] = [layer.create for layer in target.overlays]
+    prepare: list[Step] = _new_images(target)
+    if not target.loads_internal:
+        prepare += [image.apply(target.snapshot.name) for image in target.internal]
     record, run_dir = _stopped(facts, target), None
     if target.starts:
         run_dir, steps = _start(facts, target)
@@ -385,6 +455,7 @@ def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
     finish: list[Step] = _old(facts)
     if target.runs:
         finish.append(ResumeGuest())
+    finish += strip_copies(facts, target.internal)
     finish += [RemoveFile(path) for path in target.removes]
     return Plan(
         operation="revert",
@@ -401,18 +472,26 @@ def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
     run_dir, steps = _start(facts, target)
     record = _stopped(facts, target)
     started = replace(record, live_xml=target.live_xml, reason=target.reason)
-    finish: list[Step] = [*_old(facts), *steps, StoreWrite(record=started, started=run_dir)]
+    applies = [image.apply(target.snapshot.name) for image in target.internal]
+    finish: list[Step] = _old(facts)
+    if not target.loads_internal:
+        finish += applies
+    if target.starts:
+        finish += [*steps, StoreWrite(record=started, started=run_dir)]
     if target.runs:
         finish.append(ResumeGuest())
+    finish += strip_copies(facts, target.internal)
     removes = [RemoveFile(path) for path in target.removes]
     return Plan(
         operation="revert",
         subject=target.snapshot.name,
-        prepare=tuple(layer.create for layer in target.overlays),
+        prepare=tuple(_new_images(target)),
         commit=_write(target, record, None),
         finish=(*finish, *removes),
         pause="while the memory is loaded: the old QEMU ends first, since both would need "
-        + ", ".join(target.alone),
+        + ", ".join(target.alone)
+        if target.alone
+        else "none (the domain is not running)",
         result_reason=target.reason,
-        give_up=(*_old(facts), KillQemu(run_dir), *removes),
+        give_up=(*_old(facts), KillQemu(run_dir), *applies, *removes) if target.starts else (),
     )

@@ -149,21 +149,28 @@ async def del_nodes(monitor: Monitor, names: Sequence[str]) -> None:
             await monitor.execute("blockdev-del", node_name=name)
 
 
-async def switch(
-    monitor: Monitor, pairs: Sequence[tuple[str, str]], *, tags: Sequence[str] = (), name: str = ""
-) -> None:
+async def switch(monitor: Monitor, pairs: Sequence[tuple[str, str]]) -> None:
     """Put overlays on top of disks, all at one instant or none: pairs of (present top node, overlay node).
 
-    `tags`: top nodes whose qcow2 images get an internal snapshot `name` at the same instant.
     Raises Failed with QEMU's cause; no disk has changed then.
     """
-    internal = [
-        {"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": name}} for node in tags
-    ]
-    external = [
-        {"type": "blockdev-snapshot", "data": {"node": top, "overlay": overlay}} for top, overlay in pairs
-    ]
-    await monitor.execute("transaction", actions=internal + external)
+    await monitor.execute(
+        "transaction",
+        actions=[
+            {"type": "blockdev-snapshot", "data": {"node": top, "overlay": overlay}} for top, overlay in pairs
+        ],
+    )
+
+
+async def tag(monitor: Monitor, name: str, nodes: Sequence[str]) -> None:
+    """Internal snapshots `name` of disks' top nodes, all at one instant or none. Raises Failed."""
+    await monitor.execute(
+        "transaction",
+        actions=[
+            {"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": name}}
+            for node in nodes
+        ],
+    )
 
 
 async def commit(
@@ -191,7 +198,12 @@ async def commit(
         await remove_unused(monitor)
         return
     dropped = await _between(monitor, top, base, with_top=True)
-    arguments: dict[str, Any] = {"device": device_top, "top-node": top, "base-node": base}
+    arguments: dict[str, Any] = {
+        "auto-dismiss": False,
+        "device": device_top,
+        "top-node": top,
+        "base-node": base,
+    }
     if not active and backing_file is not None:
         arguments["backing-file"] = backing_file
     await run_job(monitor, job, "block-commit", arguments, progress)
@@ -216,7 +228,7 @@ async def stream(
         await remove_unused(monitor)
         return
     dropped = await _between(monitor, top, base, with_top=False)
-    arguments: dict[str, Any] = {"device": top}
+    arguments: dict[str, Any] = {"auto-dismiss": False, "device": top}
     if base is not None:
         arguments["base-node"] = base
         if backing_file is not None:
@@ -340,7 +352,7 @@ async def run_job(
 ) -> None:
     """Start a job and see it to its end."""
     async with _watched(monitor, job) as listener:
-        await monitor.execute_raw(command, {"job-id": job, "auto-dismiss": False, **arguments})
+        await monitor.execute_raw(command, {"job-id": job, **arguments})
         await _finish_job(monitor, job, listener, progress)
 
 

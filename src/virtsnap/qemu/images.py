@@ -206,6 +206,27 @@ async def create_overlay(
         raise
 
 
+async def copy(source: str, path: str) -> None:
+    """A new file with the same bytes, sparse where the source is, durable, with mode 0600.
+
+    Raises Failed; a file that it made is removed then.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise Failed(
+            f"failed to create image file '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+        ) from error
+    try:
+        await run("cp", "--reflink=auto", "--sparse=always", "--", source, path)
+        sync_file(path)
+        sync_folder_of(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        raise
+
+
 async def commit(
     top: str,
     base: str,

@@ -1,22 +1,19 @@
 """Internal snapshots: kept inside qcow2 images, of disks alone or with the memory.
 
 In a running QEMU they are jobs (QAPI snapshot-save, -load, -delete; QEMU 6.0), at rest qemu-img's. QEMU looks
-for a snapshot's number before its name, so at rest a name is turned into its number first; a job cannot
-be told a number, which is why plans refuse the few names that would be mistaken.
+for a snapshot's number before its name when it goes back to one, so at rest the name is turned into its number
+first; a job cannot be told a number, which is why plans refuse the few names that would be mistaken.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
 from typing import Any
 
-from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.errors import Failed
 from virtsnap.qemu import images
 from virtsnap.qemu.blocks import ProgressCallback, query_chain, run_job
 from virtsnap.qemu.monitor import Monitor
-from virtsnap.qemu.paths import sync_file, sync_folder_of
 
 
 async def save(
@@ -79,7 +76,7 @@ async def create(path: str, name: str) -> None:
 
 async def apply(path: str, name: str) -> None:
     """The image goes back to its snapshot. Raises Failed when it has none of that name."""
-    number = await _number(path, name)
+    number = await find(path, name)
     if number is None:
         raise Failed(f"image '{path}' does not have internal snapshot '{name}'")
     await _qemu_img(path, "-a", number)
@@ -87,35 +84,9 @@ async def apply(path: str, name: str) -> None:
 
 async def delete(path: str, name: str) -> None:
     """All snapshots of that name go; quiet when there is none. Raises Failed with qemu-img's words."""
-    while (number := await _number(path, name)) is not None:
-        await _qemu_img(path, "-d", number)
-
-
-async def extract(
-    source: str, name: str, path: str, *, backing: str | None, backing_format: str | None
-) -> None:
-    """A new image with the content of the snapshot, durable, with mode 0600; `source` stays as it is.
-
-    Raises Failed; a file that it made is removed then.
-    """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise Failed(
-            f"failed to create image file '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
-        ) from error
-    on = () if backing is None else ("-B", backing, "-F", backing_format or "raw")
-    try:
-        await images.run(
-            *("qemu-img", "convert", "-U", "-l", f"snapshot.name={name.replace(',', ',,')}"),
-            *("-f", "qcow2", "-O", "qcow2", *on, source, path),
-        )
-        sync_file(path)
-        sync_folder_of(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        raise
+    while await find(path, name) is not None:
+        # Unlike -a this looks for names only.
+        await _qemu_img(path, "-d", name)
 
 
 async def _qemu_img(path: str, option: str, argument: str) -> None:
@@ -124,6 +95,7 @@ async def _qemu_img(path: str, option: str, argument: str) -> None:
     await images.run("qemu-img", "snapshot", "-q", option, argument, "--image-opts", options)
 
 
-async def _number(path: str, name: str) -> str | None:
+async def find(path: str, name: str) -> str | None:
+    """The number of the snapshot of exactly this name, in an image that may be open; None: there is none."""
     info = await images.info(path, format="qcow2")
     return next((found.id for found in info.snapshots if found.name == name), None)

@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from virtsnap.engine.steps.base import Irreversible, Undoable
 from virtsnap.engine.steps.guest import running_monitor
-from virtsnap.engine.steps.layers import remove, tops_by_target
+from virtsnap.engine.steps.layers import tops_by_target
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
+from virtsnap.model.errors import Failed
 from virtsnap.qemu import blocks, internal
+
+
+class GuardTag(Undoable):
+    """The way back from a tag that a later step makes."""
+
+    async def do(self, world: World, step: s.GuardTag, /) -> None:
+        """Nothing: the plan made sure that no tag of the name is there."""
+
+    async def undo(self, world: World, step: s.GuardTag, /) -> None:
+        """Delete the tag wherever the image is, if it is there."""
+        await delete_tag(world, step.path, step.name, step.job)
+
+
+class TagDisks(Undoable):
+    """Disks into internal snapshots of the running domain."""
+
+    async def do(self, world: World, step: s.TagDisks, /) -> None:
+        """One transaction over all images; the guards take it back."""
+        monitor = await running_monitor(world)
+        tops = await tops_by_target(world, monitor)
+        await blocks.tag(monitor, step.name, [tops[target].node_name for target in step.targets])
+
+    async def undo(self, world: World, step: s.TagDisks, /) -> None:
+        """Nothing: what it made is deleted by the guards."""
 
 
 class SaveInternal(Undoable):
     """Memory and disks into internal snapshots of the running domain."""
 
     async def do(self, world: World, step: s.SaveInternal, /) -> None:
-        """One job over all images. A job that fails half way leaves tags, which are taken off again."""
+        """One job over all images."""
         monitor = await running_monitor(world)
         tops = await tops_by_target(world, monitor)
-        try:
-            await internal.save(
-                monitor,
-                job=step.job,
-                name=step.name,
-                memory_node=tops[step.memory_target].node_name,
-                nodes=[tops[target].node_name for target in step.targets],
-                progress=lambda done, total: world.report("Snapshot", done, total),
-            )
-        except BaseException:
-            await self.undo(world, step)
-            raise
+        await internal.save(
+            monitor,
+            job=step.job,
+            name=step.name,
+            memory_node=tops[step.memory_target].node_name,
+            nodes=[tops[target].node_name for target in step.targets],
+            progress=lambda done, total: world.report("Snapshot", done, total),
+        )
 
     async def undo(self, world: World, step: s.SaveInternal, /) -> None:
-        """Delete the tags wherever they are."""
+        """See a job that a crash left to its end; what it made is deleted by the guards."""
         monitor = await world.monitor()
-        if monitor is None:
-            return  # QEMU died: the tags that it finished are deleted by `plan.create`'s own DeleteTag steps
-        tops = await tops_by_target(world, monitor)
-        await blocks.adopt(monitor, step.job)
-        for number, target in enumerate(step.targets):
-            if target in tops:
-                await internal.delete_live(
-                    monitor,
-                    job=f"{step.job}-undo-{number}",
-                    name=step.name,
-                    node=tops[target].node_name,
-                    writable=True,
-                )
+        if monitor is not None:
+            with contextlib.suppress(Failed):
+                await blocks.adopt(monitor, step.job)
 
 
 class LoadInternal(Undoable):
@@ -56,13 +68,13 @@ class LoadInternal(Undoable):
     async def do(self, world: World, step: s.LoadInternal, /) -> None:
         """One job over all images."""
         monitor = await running_monitor(world, step.run_dir)
-        tops = await tops_by_target(world, monitor)
+        nodes = {top.path: top.node_name for top in (await blocks.top_nodes(monitor)).values()}
         await internal.load(
             monitor,
             job=step.job,
             name=step.name,
-            memory_node=tops[step.memory_target].node_name,
-            nodes=[tops[target].node_name for target in step.targets],
+            memory_node=nodes[step.memory_image],
+            nodes=[nodes[path] for path in step.images],
             progress=lambda done, total: world.report("Snapshot revert", done, total),
         )
 
@@ -90,38 +102,26 @@ class ApplyTag(Irreversible):
         await internal.apply(step.path, step.name)
 
 
-class ExtractTag(Undoable):
-    """A new image with an internal snapshot's content."""
-
-    async def do(self, world: World, step: s.ExtractTag, /) -> None:
-        """Copy it out."""
-        await internal.extract(
-            step.source, step.name, step.path, backing=step.backing, backing_format=step.backing_format
-        )
-
-    async def undo(self, world: World, step: s.ExtractTag, /) -> None:
-        """Delete the new image."""
-        remove(step.path)
-
-
 class DeleteTag(Irreversible):
     """An internal snapshot goes."""
 
     async def do(self, world: World, step: s.DeleteTag, /) -> None:
         """Delete it in QEMU where it has the image open, with qemu-img where not."""
-        monitor = await world.monitor()
-        if monitor is not None:
-            await blocks.adopt(monitor, step.job)
-            for top in (await blocks.top_nodes(monitor)).values():
-                for node in await blocks.query_chain(monitor, top.node_name):
-                    if node.path == step.path:
-                        await internal.delete_live(
-                            monitor,
-                            job=step.job,
-                            name=step.name,
-                            node=node.node_name,
-                            writable=node == top,
-                        )
-                        return
-        if os.path.exists(step.path):
-            await internal.delete(step.path, step.name)
+        await delete_tag(world, step.path, step.name, step.job)
+
+
+async def delete_tag(world: World, path: str, name: str, job: str) -> None:
+    """Delete an internal snapshot, in QEMU where it has the image open; quiet when it is not there."""
+    if not os.path.exists(path) or await internal.find(path, name) is None:
+        return
+    monitor = await world.monitor()
+    if monitor is not None:
+        await blocks.adopt(monitor, job)
+        for top in (await blocks.top_nodes(monitor)).values():
+            for node in await blocks.query_chain(monitor, top.node_name):
+                if node.path == path:
+                    await internal.delete_live(
+                        monitor, job=job, name=name, node=node.node_name, writable=node == top
+                    )
+                    return
+    await internal.delete(path, name)

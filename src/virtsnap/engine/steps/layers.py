@@ -40,6 +40,18 @@ class CreateOverlay(Undoable):
         remove(step.path)
 
 
+class CopyImage(Undoable):
+    """A file like another one."""
+
+    async def do(self, world: World, step: s.CopyImage, /) -> None:
+        """Copy it, sharing blocks where the file system can."""
+        await images.copy(step.source, step.path)
+
+    async def undo(self, world: World, step: s.CopyImage, /) -> None:
+        """Delete the copy."""
+        remove(step.path)
+
+
 class AttachOverlay(Undoable):
     """An overlay opened in QEMU, beside the disks."""
 
@@ -80,9 +92,8 @@ class SwitchLayers:
                 raise Failed(f"disk '{target}' is not in the running domain", code=ErrorCode.INTERNAL_ERROR)
             if tops[target].path != path:
                 pairs.append((tops[target].node_name, format_node(node)))
-        tagged = [tops[target].node_name for target in step.tags if target in tops]
-        if pairs or tagged:
-            await blocks.switch(monitor, pairs, tags=tagged, name=step.name)
+        if pairs:
+            await blocks.switch(monitor, pairs)
 
     async def undo(self, world: World, step: s.SwitchLayers, /) -> None:
         """A commit is never undone."""
