@@ -67,31 +67,37 @@ class Virsh:
         self._child.communicate(b"quit\n", timeout=60)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # Short, since libvirt puts sockets below it.
-    folder = Path(tempfile.mkdtemp(prefix="vs-mem-"))
-    (folder / "root/etc").mkdir(parents=True)
-    (folder / "root/etc/qemu.conf").write_text(CONFIG)
-    (folder / "fill").write_bytes(os.urandom(4 * MIB))
-    (folder / "domain.xml").write_text(XML.format(folder=folder))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def virsh(folder: Path) -> Iterator[Virsh]:
+@pytest.fixture(scope="module")
+def session() -> Iterator[Virsh]:
     if os.geteuid() != 0 or shutil.which("virsh") is None:
         pytest.skip("needs libvirt, and root for its driver")
-    virsh = Virsh(folder)
-    try:
-        created = virsh(f"create {folder}/domain.xml --paused")
-        if virsh("domstate memory").strip() != "paused":
-            pytest.skip(f"no domain of libvirt's can be started here: {created}")
+    # A short path, since libvirt puts sockets below it.
+    with tempfile.TemporaryDirectory(prefix="vs-lv-") as name:
+        (Path(name) / "root/etc").mkdir(parents=True)
+        (Path(name) / "root/etc/qemu.conf").write_text(CONFIG)
+        virsh = Virsh(Path(name))
         yield virsh
-    finally:
-        virsh("destroy memory")
         virsh.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="vs-mem-") as name:
+        folder = Path(name)
+        (folder / "fill").write_bytes(os.urandom(4 * MIB))
+        (folder / "domain.xml").write_text(XML.format(folder=folder))
+        yield folder
+
+
+@pytest.fixture
+def virsh(folder: Path, session: Virsh) -> Iterator[Virsh]:
+    try:
+        created = session(f"create {folder}/domain.xml --paused")
+        if session("domstate memory").strip() != "paused":
+            pytest.skip(f"no domain of libvirt's can be started here: {created}")
+        yield session
+    finally:
+        session("destroy memory")
 
 
 async def content(folder: Path) -> bytes:
