@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from lab import guest
-from tests.guest.machine import Machine, Seed, kill_all, make_seed, processes_naming
+from tests.guest.machine import Machine, Seed, make_seed
+from tests.service.crash import Crasher
+from tests.service.local_domain import kill_all, processes_naming
 
 Resume = Callable[..., Awaitable[Machine]]
 
@@ -70,6 +73,19 @@ async def resume(tmp_path: Path, seed: Seed) -> AsyncIterator[Resume]:
 async def machine(resume: Resume) -> Machine:
     """A running guest with the marker `seed`, of a domain whose one snapshot is `seed`."""
     return await resume()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+async def crasher() -> AsyncIterator[Crasher]:
+    async with Crasher() as program:
+        yield program
 
 
 def _command(pid: int) -> str:

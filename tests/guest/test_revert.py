@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.guest.machine import Machine, written_mark
+from tests.guest.machine import Machine
 from virtsnap.model.domain import DomainState, Reason
 from virtsnap.model.flags import SnapshotCreate, SnapshotRevert
 
@@ -84,7 +84,7 @@ async def test_every_node_in_random_order(machine: Machine) -> None:
         else:
             state = await machine.service.domain_state(machine.uuid)
             assert state == (DomainState.SHUTOFF, Reason.SHUTOFF_FROM_SNAPSHOT)
-            assert [written_mark(path) for path in (await machine.sources()).values()] == [name] * 2
+            assert await machine.disk_marks() == [name] * 2
             if boots:
                 boots -= 1
                 await machine.service.snapshot_revert(machine.uuid, name, SnapshotRevert.RUNNING)
