@@ -12,13 +12,25 @@ import pytest
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine.command_line import Launch, Layer, command_line
 from virtsnap.machine.complete import complete
+from virtsnap.machine.firmware import from_json
 from virtsnap.machine.host import Host
 
 pytestmark = pytest.mark.real
 
 HERE = Path(__file__).parent
 EMULATOR = shutil.which("qemu-system-x86_64")
-UNUSABLE = ("mode='connect'", "type='tcp'", "host-passthrough", "host-model", "/dev/ttyS0")
+FIRMWARE = Path("/usr/share/qemu/firmware")
+UNUSABLE = (
+    "mode='connect'",
+    "type='tcp'",
+    "host-passthrough",
+    "host-model",
+    "/dev/ttyS0",
+    "/x/y.",
+    "/n.fd",
+    "<loader r",
+    "<loader>",
+)
 """What needs another program, or KVM."""
 OPTIONS_WITH_FILES = ("-kernel", "-initrd", "-append")
 
@@ -28,7 +40,7 @@ def usable() -> list[str]:
     return [name for name, text in texts.items() if not any(word in text for word in UNUSABLE)]
 
 
-def host() -> Host:
+def host(nvram_dir: Path) -> Host:
     if EMULATOR is None or shutil.which("qemu-img") is None:
         pytest.skip("no QEMU here")
     listing = subprocess.run(
@@ -39,7 +51,9 @@ def host() -> Host:
         word, _, rest = line.partition(" ")
         if word in ("q35", "pc") and "(alias of " in rest:
             aliases[word] = rest.rpartition("(alias of ")[2].rstrip(")")
-    return Host(emulator=EMULATOR, machine_aliases=aliases)
+    texts = [path.read_text() for path in sorted(FIRMWARE.glob("*.json"))]
+    firmwares = tuple(found for text in texts if (found := from_json(text)) is not None)
+    return Host(EMULATOR, machine_aliases=aliases, firmwares=firmwares, nvram_dir=str(nvram_dir))
 
 
 def chains(definition: DomainDefinition, folder: Path) -> dict[str, tuple[Layer, ...]]:
@@ -71,7 +85,12 @@ def test_qemu_accepts(name: str, tmp_path: Path) -> None:
     # Direct I/O is refused by some file systems that tests run on, and is not what is asked here.
     text = text.replace("cache='none' io='native'", "").replace("cache='none'", "")
     text = text.replace("cache='directsync'", "")
-    definition = complete(DomainDefinition.parse(text), host())
+    known = host(tmp_path)
+    if "firmware='efi'" in text and not known.firmwares:
+        pytest.skip("no UEFI firmware here")
+    definition = complete(DomainDefinition.parse(text), known)
+    if definition.nvram_path is not None and definition.nvram_template is not None:
+        shutil.copy(definition.nvram_template, definition.nvram_path)
     line = command_line(definition, Launch(run_dir=str(tmp_path), chains=chains(definition, tmp_path)))
     argv = list(line.argv)
     for option in OPTIONS_WITH_FILES:
@@ -103,7 +122,7 @@ def test_the_chain_that_qemu_opens_is_the_one_given(tmp_path: Path) -> None:
         "<os><type machine='q35'>hvm</type></os><devices><disk><driver type='qcow2'/>"
         f"<source file='{top}'/><target dev='vda'/></disk></devices></domain>"
     )
-    definition = complete(DomainDefinition.parse(text), host())
+    definition = complete(DomainDefinition.parse(text), host(tmp_path))
     line = command_line(definition, Launch(run_dir=str(tmp_path)))
     script = '{"execute":"qmp_capabilities"}\n{"execute":"query-block"}\n{"execute":"quit"}\n'
     done = subprocess.run(

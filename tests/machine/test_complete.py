@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.debian import HOST
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine.complete import complete
 from virtsnap.machine.host import Host
@@ -27,13 +28,13 @@ def test_the_corpus_is_there() -> None:
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_same_text_as_libvirt(name: str) -> None:
-    assert complete(corpus(name), Host()).to_xml() == golden(name)
+    assert complete(corpus(name), HOST).to_xml() == golden(name)
 
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_completing_again_changes_nothing(name: str) -> None:
     once = DomainDefinition.parse(golden(name))
-    assert complete(once, Host()).to_xml() == golden(name)
+    assert complete(once, HOST).to_xml() == golden(name)
 
 
 def test_addresses_stay_when_a_device_is_added() -> None:

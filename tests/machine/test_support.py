@@ -84,14 +84,6 @@ def test_on_crash_restart_is_harmless_without_a_way_to_tell_a_crash() -> None:
     check_supported(complete(domain(top="<on_crash>restart</on_crash>"), Host()))
 
 
-def test_firmware_selection_is_refused_without_a_loader() -> None:
-    definition = DomainDefinition.parse(
-        f"<domain type='qemu'><name>x</name><uuid>{'1' * 32}</uuid><memory>262144</memory>"
-        "<os firmware='efi'><type machine='q35'>hvm</type></os></domain>"
-    )
-    assert "firmware" in refusal(definition)
-
-
 FULL = (HERE / "golden" / "q35-full.xml").read_text()
 ELEMENTS = sum(
     1

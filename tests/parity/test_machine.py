@@ -21,6 +21,7 @@ from tests.machine.guest_visible import pairs, reduce
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine.command_line import Launch, command_line
 from virtsnap.machine.complete import complete
+from virtsnap.machine.firmware import from_json
 from virtsnap.machine.host import Host
 
 pytestmark = pytest.mark.parity
@@ -30,6 +31,21 @@ CORPUS = sorted(path.stem for path in (MACHINE / "corpus").glob("*.xml"))
 NO_COMMAND_LINE = {"pc-host-model", "q35-host-model"}
 """Refused by us, by name."""
 VERSION = "11.3"
+FIRMWARE = Path("/usr/share/qemu/firmware")
+NVRAM_DIR = "/ROOT/lib/qemu/nvram"
+
+
+_REAPER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+child = os.spawnvp(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
+while True:
+    pid, status = os.wait()
+    if pid == child:
+        sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""libvirt probes QEMU in daemons of its own and waits until they are gone, which takes as long as their
+parent takes to reap them. Process 1 may be in no hurry, so this one adopts them (PR_SET_CHILD_SUBREAPER)."""
 
 
 class Oracle:
@@ -37,11 +53,25 @@ class Oracle:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        # Probing QEMU as root finds the same /dev/kvm as libvirt's check of its cache does; otherwise it
+        # may probe again every time.
+        settings = Path(folder) / "etc" / "qemu.conf"
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text('user = "root"\ngroup = "root"\n')
 
     def run(self, command: str) -> str:
         """One virsh session; raises RuntimeError with what it said when it fails."""
         done = subprocess.run(
-            ["virsh", "-q", "-c", f"qemu:///embed?root={self.folder}", command],
+            [
+                sys.executable,
+                "-c",
+                _REAPER,
+                "virsh",
+                "-q",
+                "-c",
+                f"qemu:///embed?root={self.folder}",
+                command,
+            ],
             capture_output=True,
             text=True,
             timeout=90,
@@ -62,7 +92,7 @@ class Oracle:
         words = shlex.split(native)
         first = next(i for i, word in enumerate(words) if word.startswith("/") and "qemu" in word)
         argv = [word.replace(self.folder, "/ROOT") for word in words[first:]]
-        return xml.strip("\n") + "\n", argv
+        return xml.strip("\n").replace(self.folder, "/ROOT") + "\n", argv
 
 
 def missing() -> str | None:
@@ -97,11 +127,17 @@ def host(oracle: Oracle) -> Host:
         aliases[alias] = machine[1]
     emulator = re.search(r"<emulator>(.*)</emulator>", oracle.ask("q35-bare")[0])
     assert emulator is not None
-    return Host(emulator=emulator[1], machine_aliases=aliases)
+    descriptors = sorted(FIRMWARE.glob("*.json"), key=lambda path: path.name)
+    firmwares = [found for path in descriptors if (found := from_json(path.read_text())) is not None]
+    return Host(
+        emulator=emulator[1], machine_aliases=aliases, firmwares=tuple(firmwares), nvram_dir=NVRAM_DIR
+    )
 
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_same_machine(oracle: Oracle, host: Host, name: str) -> None:
+    if "uefi" in name and not host.firmwares:
+        pytest.skip("no UEFI firmware here")
     xml, argv = oracle.ask(name)
     definition = DomainDefinition.parse((MACHINE / "corpus" / f"{name}.xml").read_text())
     ours = complete(definition, host)

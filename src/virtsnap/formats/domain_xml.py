@@ -307,6 +307,11 @@ class DomainDefinition:
         return self._attribute("os/nvram/source", "file")
 
     @property
+    def nvram_template(self) -> str | None:
+        """What a variable store that is not there yet is copied from."""
+        return self._attribute("os/nvram", "template")
+
+    @property
     def disks(self) -> tuple[DomainDisk, ...]:
         """The disks in the order of the document."""
         return tuple(read_disk(element) for element in self._root.iterfind("devices/disk"))

@@ -21,7 +21,7 @@ def head(definition: DomainDefinition, launch: Launch) -> list[str]:
     argv = ["-name", f"guest={options.escape(definition.name)},debug-threads=on", "-S"]
     argv += _firmware(root)
     argv += ["-machine", _machine(root), "-accel", "kvm" if definition.type == "kvm" else "tcg"]
-    argv += ["-cpu", _cpu(root), "-m", f"size={memory}k"]
+    argv += ["-cpu", _cpu(root), *_loader(root), "-m", f"size={memory}k"]
     argv += options.backend("memory-backend-ram", {"id": "pc.ram", "size": memory * 1024})
     locked = root.find("memoryBacking/locked") is not None
     argv += ["-overcommit", f"mem-lock={'on' if locked else 'off'}"]
@@ -114,19 +114,27 @@ def _pflash_nodes(root: etree._Element) -> list[tuple[str, str]]:
 
 def _firmware(root: etree._Element) -> list[str]:
     loader = root.find("os/loader")
-    if loader is None or not loader.text:
+    if loader is None or not loader.text or loader.get("type") != "pflash":
         return []
-    if loader.get("type", "rom") == "rom":
-        return ["-bios", loader.text]
     argv = _pflash(0, loader.text, loader.get("format", "raw"), read_only=loader.get("readonly") != "no")
     nvram = root.find("os/nvram")
     if nvram is not None:
         if not nvram.text:
             raise ConfigUnsupported("<os/nvram> without a path is not supported")
         argv += _pflash(1, nvram.text, nvram.get("format", "raw"), read_only=False)
-    if loader.get("secure") == "yes":
-        argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     return argv
+
+
+def _loader(root: etree._Element) -> list[str]:
+    """What a firmware takes besides flash: plain ROM, or flash that only SMM may write."""
+    loader = root.find("os/loader")
+    if loader is None:
+        return []
+    if loader.get("type") == "rom" and loader.text:
+        return ["-bios", loader.text]
+    if loader.get("secure") == "yes":
+        return ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    return []
 
 
 def _pflash(unit: int, path: str, format_: str, *, read_only: bool) -> list[str]:

@@ -10,7 +10,7 @@ import hashlib
 from lxml import etree
 
 from virtsnap.formats.domain_xml import bus_of_target, scaled_bytes
-from virtsnap.machine import tree
+from virtsnap.machine import firmware, tree
 from virtsnap.machine.host import Host
 from virtsnap.model.errors import ConfigUnsupported
 
@@ -79,14 +79,7 @@ def _os(root: etree._Element, host: Host) -> None:
     ordered = any(device.find("boot") is not None for device in tree.devices(root))
     if os_.find("boot") is None and not ordered:
         etree.SubElement(os_, "boot", dev="hd")
-    loader = os_.find("loader")
-    if loader is not None and loader.get("type") == "pflash":
-        tree.default(loader, "format", "raw")
-        nvram = os_.find("nvram")
-        if nvram is not None:
-            if nvram.get("template") is not None:
-                tree.default(nvram, "templateFormat", "raw")
-            tree.default(nvram, "format", "raw")
+    firmware.choose(root, host.firmwares, host.nvram_dir)
 
 
 def _features(root: etree._Element) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from virtsnap.machine.firmware import Firmware
+
 
 @dataclass(frozen=True)
 class Host:
@@ -19,5 +21,9 @@ class Host:
         default_factory=lambda: {"q35": "pc-q35-10.0", "pc": "pc-i440fx-10.0"}
     )
     """Alias -> versioned machine type, from query-machines."""
+    firmwares: tuple[Firmware, ...] = ()
+    """UEFI images in QEMU's order of preference."""
+    nvram_dir: str = "/var/lib/libvirt/qemu/nvram"
+    """Folder for the variable stores of definitions that name none."""
     default_machine: str = "pc"
     """What a definition that names no machine gets."""

@@ -238,8 +238,6 @@ def check_supported(definition: DomainDefinition) -> None:
     _check_lifecycle(root)
     _check_cpu(root)
     _check_devices(root)
-    if root.find("os").get("firmware") and root.find("os/loader") is None:  # type: ignore[union-attr]
-        raise _refusal("automatic selection of a firmware (<os firmware=...> without <loader>)")
 
 
 def _refusal(what: str) -> ConfigUnsupported:
