@@ -29,8 +29,12 @@ def observed(record: DomainRecord) -> DomainRecord:
 
 def _living(recorded: Reason, log: tuple[events.Event, ...]) -> Reason:
     """Why it is in its state, by the last event that changed it; the record knows whose wish it was."""
-    last = next((e.name for e in reversed(log) if e.name in _STATE_OF), None)
-    state = DomainState.PAUSED if last is None else _STATE_OF[last]
+    stands_still = _last(log, "STOP", "RESUME") in ("STOP", None)
+    slept = _last(log, "SUSPEND", "WAKEUP", "RESET")
+    # A QEMU that was started with a sleeping guest's memory tells of no falling asleep.
+    sleeps = recorded.state is DomainState.PMSUSPENDED if slept is None else slept == "SUSPEND"
+    awake = DomainState.PMSUSPENDED if sleeps else DomainState.RUNNING
+    state = DomainState.PAUSED if stands_still else awake
     if state is recorded.state:
         return recorded
     if state is DomainState.PAUSED:
@@ -38,12 +42,11 @@ def _living(recorded: Reason, log: tuple[events.Event, ...]) -> Reason:
     return _DEFAULT[state]
 
 
-_STATE_OF = {
-    "RESUME": DomainState.RUNNING,
-    "STOP": DomainState.PAUSED,
-    "SUSPEND": DomainState.PMSUSPENDED,
-    "WAKEUP": DomainState.RUNNING,
-}
+def _last(log: tuple[events.Event, ...], *names: str) -> str | None:
+    """The last event of these names, if there was one."""
+    return next((event.name for event in reversed(log) if event.name in names), None)
+
+
 _DEFAULT = {
     DomainState.RUNNING: Reason.RUNNING_UNPAUSED,
     DomainState.PMSUSPENDED: Reason.PMSUSPENDED_UNKNOWN,

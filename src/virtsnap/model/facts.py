@@ -99,6 +99,7 @@ class DomainFacts:
     free: Mapping[str, int] = field(default_factory=dict)
     """Free bytes of the file system, by folder."""
     memory_way: MemoryWay = MemoryWay.STREAM
+    qemu_version: tuple[int, ...] = ()
     memory_in_use: int = 0
     """Resident memory of the QEMU process: about the size a memory image will have."""
     jobs: tuple[str, ...] = ()

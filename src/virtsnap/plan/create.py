@@ -64,12 +64,16 @@ from virtsnap.plan.requests import CreateRequest, exclusive, known_flags, requir
 MAX_CHAIN = 200
 """libvirt's limit of layers on one disk."""
 
+_SLEEP_KEPT = (9, 0)
+"""The QEMU from which on a guest that sleeps (ACPI S3) is still asleep in its memory image."""
+
 _STATE = {
     DomainState.RUNNING: SnapshotState.RUNNING,
     DomainState.PAUSED: SnapshotState.PAUSED,
     DomainState.SHUTDOWN: SnapshotState.SHUTDOWN,
     DomainState.SHUTOFF: SnapshotState.SHUTOFF,
     DomainState.CRASHED: SnapshotState.CRASHED,
+    DomainState.PMSUSPENDED: SnapshotState.PMSUSPENDED,
 }
 
 
@@ -133,8 +137,6 @@ def check_name(name: str) -> None:
 
 def _located(snapshot: Snapshot, flags: Flag, record: DomainRecord) -> Snapshot:
     """State and memory location, by the first rule that fits (reference: qemuSnapshotCreate)."""
-    if record.state is DomainState.PMSUSPENDED:
-        raise OperationUnsupported("qemu doesn't support taking snapshots of PMSUSPENDED guests")
     if record.state not in _STATE:
         raise InternalRefused(f"Invalid domain state {record.state.name.lower()}")
     state = _STATE[record.state]
@@ -212,6 +214,16 @@ def _check_disks(
     facts: DomainFacts, request: CreateRequest, chosen: list[tuple[DomainDisk, SnapshotDisk]]
 ) -> None:
     snapshot, active = request.snapshot, facts.record.active
+    asleep = snapshot.state is SnapshotState.PMSUSPENDED
+    if asleep and snapshot.memory is not Location.NO and facts.qemu_version < _SLEEP_KEPT:
+        raise OperationUnsupported(
+            "qemu doesn't support taking snapshots of PMSUSPENDED guests with their memory before 9.0"
+        )
+    if asleep and snapshot.memory is Location.EXTERNAL:
+        raise OperationUnsupported(
+            "qemu cannot go on with a PMSUSPENDED guest once its memory was written to a file; "
+            "take an internal or a disk-only snapshot, or wake the guest"
+        )
     for job in facts.jobs:
         target = job.split(":", 1)[0]
         if any(disk.name == target and disk.location is not Location.NO for disk in snapshot.disks):
@@ -428,7 +440,8 @@ def _plan_active(
 ) -> Plan:
     flags, record = request.flags, facts.record
     assert record.live_xml is not None
-    running = record.state is DomainState.RUNNING
+    # A guest that sleeps does not run, but QEMU has to be told to go on all the same.
+    running = record.state in (DomainState.RUNNING, DomainState.PMSUSPENDED)
     memory = snapshot.memory is Location.EXTERNAL
     internal = [image.target for image in internal_images(snapshot)]
     manual = any(entry.location is Location.MANUAL for entry in snapshot.disks)
@@ -485,7 +498,8 @@ def _plan_active(
         if memory:
             finish.append(SettleGuest())
     elif running and (memory or stands_still):
-        after = replace(after, reason=Reason.RUNNING_UNPAUSED)
+        if record.state is DomainState.RUNNING:
+            after = replace(after, reason=Reason.RUNNING_UNPAUSED)
         finish.append(ResumeGuest())
     elif memory:
         finish.append(SettleGuest())

@@ -45,7 +45,7 @@ from virtsnap.plan.images import ImageGraph, frozen_images
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, stood_on, strip_copies
 from virtsnap.plan.requests import RevertRequest, exclusive, known_flags
 
-_ACTIVE = (SnapshotState.RUNNING, SnapshotState.PAUSED)
+_ACTIVE = (SnapshotState.RUNNING, SnapshotState.PAUSED, SnapshotState.PMSUSPENDED)
 _INACTIVE = (
     SnapshotState.SHUTDOWN,
     SnapshotState.SHUTOFF,
@@ -107,8 +107,11 @@ def _check(facts: DomainFacts, request: RevertRequest, snapshot: Snapshot) -> No
         )
     if snapshot.domain_xml is None:
         raise RevertRisky(f"snapshot '{snapshot.name}' lacks domain '{facts.record.name}' rollback info")
-    if snapshot.state is SnapshotState.PMSUSPENDED:
-        raise OperationUnsupported("qemu doesn't support reversion of snapshot taken in PMSUSPENDED state")
+    if snapshot.state is SnapshotState.PMSUSPENDED and request.flags & Flag.RUNNING:
+        raise OperationUnsupported(
+            f"snapshot '{snapshot.name}' is of a guest that sleeps, which only its own wakeup lets run; "
+            "revert without --running"
+        )
     if snapshot.state not in (*_ACTIVE, *_INACTIVE):
         raise InternalRefused(
             f"Invalid target domain state '{snapshot.state.value}'. Refusing snapshot reversion"
@@ -253,7 +256,7 @@ class _Target:
         starts = active or bool(request.flags & (Flag.RUNNING | Flag.PAUSED))
         if active:
             runs = not request.flags & Flag.PAUSED and (
-                snapshot.state is SnapshotState.RUNNING or bool(request.flags & Flag.RUNNING)
+                snapshot.state is not SnapshotState.PAUSED or bool(request.flags & Flag.RUNNING)
             )
         else:
             runs = bool(request.flags & Flag.RUNNING)
@@ -274,7 +277,7 @@ class _Target:
             internal=internal,
             starts=starts,
             runs=runs,
-            reason=_reason(active, starts, runs),
+            reason=_reason(snapshot.state, starts, runs),
             config_xml=config_xml,
             live_xml=live_xml,
             memory=snapshot.memory_file if active else None,
@@ -285,10 +288,12 @@ class _Target:
         )
 
 
-def _reason(active: bool, starts: bool, runs: bool) -> Reason:
+def _reason(state: SnapshotState, starts: bool, runs: bool) -> Reason:
     if not starts:
         return Reason.SHUTOFF_FROM_SNAPSHOT
-    if active:
+    if state is SnapshotState.PMSUSPENDED and runs:
+        return Reason.PMSUSPENDED_UNKNOWN
+    if state in _ACTIVE:
         return Reason.RUNNING_FROM_SNAPSHOT if runs else Reason.PAUSED_FROM_SNAPSHOT
     return Reason.RUNNING_BOOTED if runs else Reason.PAUSED_FROM_SNAPSHOT
 

@@ -36,6 +36,7 @@ async def gather(
     others: Iterable[tuple[DomainRecord, SnapshotTree]],
     monitor: Monitor | None,
     memory_way: MemoryWay,
+    qemu_version: tuple[int, ...],
     next_id: int,
 ) -> DomainFacts:
     """One picture. `others`: every other domain of the root, whose images must never be touched."""
@@ -57,6 +58,7 @@ async def gather(
         named_elsewhere=frozenset(elsewhere),
         free={folder: free for folder in folders if (free := _free(folder)) is not None},
         memory_way=memory_way,
+        qemu_version=qemu_version,
         memory_in_use=_memory_in_use(record),
         jobs=await _jobs(monitor),
         next_node=await blocks.next_node_number(monitor) if monitor is not None else 1,

@@ -1,8 +1,8 @@
 """Internal snapshots: kept inside qcow2 images, of disks alone or with the memory.
 
-In a running QEMU they are jobs (QAPI snapshot-save, -load, -delete; QEMU 6.0), at rest qemu-img's. QEMU looks
-for a snapshot's number before its name when it goes back to one, so at rest the name is turned into its number
-first; a job cannot be told a number, which is why plans refuse the few names that would be mistaken.
+In a running QEMU they are jobs (QAPI snapshot-save, -load, -delete; QEMU 6.0), at rest qemu-img's. Going
+back to one, QEMU looks for a number before it looks for a name; so at rest the name is turned into its number
+first. A job cannot be told a number, which is why plans refuse the few names that would be mistaken.
 """
 
 from __future__ import annotations

@@ -149,6 +149,7 @@ class SnapshotCalls(Context):
         if starts:
             with self.store.transaction() as tx:
                 next_id = tx.next_domain_id()
+        capabilities = await self.capabilities()
         return await reader.gather(
             root=str(self.root),
             record=record,
@@ -160,7 +161,8 @@ class SnapshotCalls(Context):
                 if other.uuid != world.uuid
             ],
             monitor=await world.monitor(),
-            memory_way=choose_way(await self.capabilities()),
+            memory_way=choose_way(capabilities),
+            qemu_version=capabilities.version,
             next_id=next_id,
         )
 
