@@ -96,17 +96,17 @@ class Ask:
 
     def facts(self) -> DomainFacts:
         return DomainFacts(
-            self.domain,
-            self.tree,
-            1_700_000_000,
-            self.images,
-            self.owned,
-            self.elsewhere,
-            self.files,
-            self.free,
-            MemoryWay.SPARSE,
-            64 * MIB,
-            self.jobs,
+            record=self.domain,
+            tree=self.tree,
+            now=1_700_000_000,
+            images=self.images,
+            owned=self.owned,
+            named_elsewhere=self.elsewhere,
+            files=self.files,
+            free=self.free,
+            memory_way=MemoryWay.SPARSE,
+            memory_in_use=64 * MIB,
+            jobs=self.jobs,
             next_node=7,
         )
 
@@ -467,11 +467,6 @@ REQUESTS: dict[str, tuple[Ask, type[Refused], str]] = {
         Ask(RUNNING, Flag.LIVE | Flag.DISK_ONLY),
         OperationUnsupported,
         "Operation not supported: live snapshot creation is supported only during full system snapshots",
-    ),
-    "suspended guest": (
-        Ask(record(reason=Reason.PMSUSPENDED_UNKNOWN)),
-        OperationUnsupported,
-        "Operation not supported: qemu doesn't support taking snapshots of PMSUSPENDED guests",
     ),
     "memory refused without --disk-only": (
         Ask(RUNNING, Flag(0), memory=NO),

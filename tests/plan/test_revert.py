@@ -462,13 +462,6 @@ REFUSALS: dict[
         RevertRisky,
         "revert requires force: snapshot 's1' lacks domain 'd' rollback info",
     ),
-    "guest was asleep": (
-        "running",
-        put(state=SnapshotState.PMSUSPENDED),
-        same,
-        OperationUnsupported,
-        "Operation not supported: qemu doesn't support reversion of snapshot taken in PMSUSPENDED state",
-    ),
     "no state": (
         "running",
         put(state=SnapshotState.NOSTATE),
