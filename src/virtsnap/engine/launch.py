@@ -51,7 +51,7 @@ async def start(world: World, *, id: int, run_dir: str, domain_xml: str, incomin
     sockets: list[socket.socket] = []
     try:
         sockets = [process.listen(monitor_path(run_dir)), process.listen(query_path(run_dir))]
-        write_atomic(Path(run_dir) / "hello", _HELLO)
+        _make_event_log(run_dir, caps)
         line = command_line(
             definition,
             Launch(
@@ -133,6 +133,16 @@ def _make_folder(run_dir: str) -> None:
         raise Failed(
             f"cannot create directory '{run_dir}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
         ) from error
+
+
+def _make_event_log(run_dir: str, caps: capabilities.Capabilities) -> None:
+    """The files of the monitor that only QEMU writes to; see `machine.command_line` for the two kinds."""
+    write_atomic(Path(run_dir) / "hello", _HELLO)
+    if not caps.has_chardev_input_path:
+        events = Path(events_path(run_dir))
+        write_atomic(events.with_name("events.in"), _HELLO)
+        write_atomic(events.with_name("events.out"), b"")
+        events.symlink_to("events.out")
 
 
 def _log_path(world: World, definition: DomainDefinition) -> str:

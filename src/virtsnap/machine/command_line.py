@@ -22,6 +22,9 @@ from virtsnap.machine import (
 from virtsnap.machine.launch import CommandLine, Launch, Layer
 from virtsnap.machine.support import COMMANDLINE, QEMU_NAMESPACE, check_supported
 
+_FILE_HAS_INPUT = (8, 1, 0)
+"""The QEMU from which on a character device of kind file can be read from, too."""
+
 __all__ = ["CommandLine", "Launch", "Layer", "command_line"]
 
 
@@ -84,6 +87,10 @@ def _monitors(launch: Launch) -> list[str]:
             argv += ["-mon", f"chardev=char{name},id={name},mode=control"]
     if launch.events_path is not None and launch.hello_path is not None:
         events, hello = options.escape(launch.events_path), options.escape(launch.hello_path)
-        argv += ["-chardev", f"file,id=charevents,path={events},input-path={hello},append=on"]
+        device = f"file,id=charevents,path={events},input-path={hello},append=on"
+        if launch.qemu_version < _FILE_HAS_INPUT:
+            # Despite its name it takes plain files: PATH.in and PATH.out, which must be there.
+            device = f"pipe,id=charevents,path={events}"
+        argv += ["-chardev", device]
         argv += ["-mon", "chardev=charevents,id=events,mode=control"]
     return argv

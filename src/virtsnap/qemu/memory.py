@@ -43,7 +43,6 @@ from virtsnap.formats.save_image import (
 )
 from virtsnap.model.errors import ConfigUnsupported, ErrorCode, Failed, SystemRefused
 from virtsnap.model.facts import MemoryWay
-from virtsnap.qemu.capabilities import Capabilities
 from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost, QmpCommandFailed
 from virtsnap.qemu.paths import sync_folder_of
 from virtsnap.qemu.process import read_log_tail
@@ -51,6 +50,7 @@ from virtsnap.qemu.process import read_log_tail
 ProgressCallback = Callable[[int, int], None]
 """(done, total) in bytes of guest memory."""
 
+_MAPPED_RAM = (9, 0)
 _PROGRESS_SECONDS = 0.2
 _SETTLE_SECONDS = 0.001
 _UNLIMITED = 2**63 - 1
@@ -72,9 +72,9 @@ class Saved:
     downtime_ms: int
 
 
-def choose_way(capabilities: Capabilities) -> MemoryWay:
-    """The best way that this QEMU has."""
-    return MemoryWay.SPARSE if capabilities.has_mapped_ram else MemoryWay.STREAM
+def choose_way(version: tuple[int, ...]) -> MemoryWay:
+    """The best way that a QEMU of this version has."""
+    return MemoryWay.SPARSE if version >= _MAPPED_RAM else MemoryWay.STREAM
 
 
 async def save(

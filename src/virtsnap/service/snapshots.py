@@ -149,7 +149,9 @@ class SnapshotCalls(Context):
         if starts:
             with self.store.transaction() as tx:
                 next_id = tx.next_domain_id()
-        capabilities = await self.capabilities()
+        monitor = await world.monitor()
+        # The QEMU that runs, not the one that is installed by now.
+        version = monitor.version if monitor is not None else ()
         return await reader.gather(
             root=str(self.root),
             record=record,
@@ -160,9 +162,9 @@ class SnapshotCalls(Context):
                 for other in self.store.domains()
                 if other.uuid != world.uuid
             ],
-            monitor=await world.monitor(),
-            memory_way=choose_way(capabilities),
-            qemu_version=capabilities.version,
+            monitor=monitor,
+            memory_way=choose_way(version),
+            qemu_version=version,
             next_id=next_id,
         )
 
