@@ -47,6 +47,7 @@ async def start(world: World, *, id: int, run_dir: str, domain_xml: str, incomin
     definition = DomainDefinition.parse(domain_xml)
     chains = await _chains(definition)
     caps = await capabilities.probe(definition.emulator, cache=world.root / "cache")
+    _make_variable_store(definition)
     _make_folder(run_dir)
     sockets: list[socket.socket] = []
     try:
@@ -79,7 +80,9 @@ async def start(world: World, *, id: int, run_dir: str, domain_xml: str, incomin
         _note(instance, {}, {})
         for sock in sockets:
             sock.close()
-        monitor = await process.await_monitor(instance, monitor_path(run_dir), log_path)
+        monitor = await process.await_monitor(
+            instance, monitor_path(run_dir), log_path, log_start=spawned.log_start
+        )
         world.adopt(run_dir, monitor)
         for command, arguments in line.commands:
             await monitor.execute_raw(command, dict(arguments))
@@ -132,6 +135,20 @@ def _make_folder(run_dir: str) -> None:
     except OSError as error:
         raise Failed(
             f"cannot create directory '{run_dir}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+        ) from error
+
+
+def _make_variable_store(definition: DomainDefinition) -> None:
+    """The UEFI variables of a domain that has not run before begin as its firmware's template."""
+    path, template = definition.nvram_path, definition.nvram_template
+    if path is None or template is None or os.path.exists(path):
+        return
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        write_atomic(Path(path), Path(template).read_bytes())
+    except OSError as error:
+        raise Failed(
+            f"Failed to create file '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
         ) from error
 
 

@@ -53,6 +53,8 @@ class Spawned:
     pid: int
     start_ticks: int
     boot_id: str
+    log_start: int = 0
+    """Where in its log, which earlier processes have written to, its own words begin."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def spawn(
         raise Failed(
             f"failed to create logfile {log_path}: {error.strerror}", code=ErrorCode.SYSTEM_ERROR
         ) from error
+    log_start = os.fstat(log).st_size
     try:
         child = subprocess.Popen(
             list(argv),
@@ -131,7 +134,7 @@ def spawn(
     stat = _read_stat(child.pid)
     if stat is None:
         raise Failed(f"process {child.pid} vanished while it was started", code=ErrorCode.INTERNAL_ERROR)
-    return Spawned(child.pid, stat.start_ticks, current_boot_id())
+    return Spawned(child.pid, stat.start_ticks, current_boot_id(), log_start)
 
 
 @cache
@@ -206,25 +209,27 @@ def rss_kib(process: Process) -> int | None:
     return None if stat is None else stat.rss_pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def read_log_tail(path: str, limit: int = _LOG_TAIL_BYTES) -> str:
-    """The last `limit` bytes of a log as text; empty when there is none."""
+def read_log_tail(path: str, limit: int = _LOG_TAIL_BYTES, start: int = 0) -> str:
+    """The last `limit` bytes of a log as text, none from before `start`; empty when there is none."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit))
+            file.seek(max(start, size - limit))
             return file.read().decode(errors="replace").strip()
     except FileNotFoundError:
         return ""
 
 
-async def await_monitor(process: Process, path: str, log_path: str, *, timeout: float = 30.0) -> Monitor:
+async def await_monitor(
+    process: Process, path: str, log_path: str, *, log_start: int = 0, timeout: float = 30.0
+) -> Monitor:
     """Connect to the monitor of a QEMU that is starting.
 
-    Raises Failed in libvirt's words with the end of the log when QEMU ends first.
+    Raises Failed in libvirt's words with the end of the log, from `log_start` on, when QEMU ends first.
     """
     descriptor = _open_pidfd(process)
     if descriptor is None:
-        raise _exited(log_path)
+        raise _exited(log_path, log_start)
     connecting = asyncio.create_task(Monitor.connect(path, timeout=timeout))
     death = asyncio.create_task(_readable(descriptor))
     try:
@@ -235,7 +240,7 @@ async def await_monitor(process: Process, path: str, log_path: str, *, timeout: 
             await asyncio.wait({death}, timeout=5.0)
         if death.done() and not (connecting.done() and error is None):
             _reap(process)
-            raise _exited(log_path) from error
+            raise _exited(log_path, log_start) from error
         return await connecting
     except BaseException:
         connecting.cancel()
@@ -249,9 +254,9 @@ async def await_monitor(process: Process, path: str, log_path: str, *, timeout: 
         os.close(descriptor)
 
 
-def _exited(log_path: str) -> Failed:
+def _exited(log_path: str, log_start: int) -> Failed:
     return Failed(
-        f"process exited while connecting to monitor: {read_log_tail(log_path)}",
+        f"process exited while connecting to monitor: {read_log_tail(log_path, start=log_start)}",
         code=ErrorCode.INTERNAL_ERROR,
     )
 

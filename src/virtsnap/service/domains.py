@@ -28,6 +28,7 @@ from virtsnap.model.errors import (
     OperationFailed,
     OperationInvalid,
     OperationUnsupported,
+    VirtsnapError,
 )
 from virtsnap.model.flags import (
     DomainDefine,
@@ -143,6 +144,7 @@ class DomainCalls(Context):
     async def _completed(self, definition: DomainDefinition) -> DomainDefinition:
         from virtsnap.machine.complete import complete
         from virtsnap.machine.host import Host
+        from virtsnap.qemu.firmware import installed_firmwares
 
         if definition.uuid is None:
             definition = definition.with_uuid(str(uuids.uuid4()))
@@ -150,7 +152,13 @@ class DomainCalls(Context):
         caps = await self.capabilities(emulator)
         return complete(
             definition,
-            Host(emulator=emulator, qemu_version=caps.version, machine_aliases=caps.machine_aliases),
+            Host(
+                emulator=emulator,
+                qemu_version=caps.version,
+                machine_aliases=caps.machine_aliases,
+                firmwares=installed_firmwares(),
+                nvram_dir=str(self.root / "nvram"),
+            ),
         )
 
     # --- life ------------------------------------------------------------------------------------------
@@ -199,7 +207,12 @@ class DomainCalls(Context):
             with self.store.transaction() as tx:
                 id = tx.next_domain_id()
             plan = plan_start(record, id=id, root=str(self.root), paused=bool(flag & DomainStart.PAUSED))
-            await Runner(world).run(plan)
+            try:
+                await Runner(world).run(plan)
+            except VirtsnapError:
+                if not world.record().active:
+                    self._put_reason(world.record(), Reason.SHUTOFF_FAILED)
+                raise
             return _handle(world.record())
 
     async def destroy(self, uuid: str, flags: int = 0) -> None:
