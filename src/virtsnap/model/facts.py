@@ -23,6 +23,8 @@ class ImageRole(Enum):
     """The user's own image below the first overlay: takes merges, is never deleted."""
     MEMORY = "memory"
     """A memory image."""
+    NVRAM = "nvram"
+    """A copy of the UEFI variables, for a snapshot without memory."""
 
 
 class MemoryWay(Enum):

@@ -147,6 +147,14 @@ class RelinkBacking:
 
 
 @dataclass(frozen=True)
+class RestoreFile:
+    """A file gets the bytes of another one, all at once."""
+
+    path: str
+    source: str
+
+
+@dataclass(frozen=True)
 class GuardTag:
     """No effect of its own; undone, it deletes an internal snapshot that a later step may have made."""
 
@@ -271,6 +279,7 @@ Step = (
     | TagImage
     | ApplyTag
     | CopyImage
+    | RestoreFile
     | DeleteTag
     | StoreWrite
     | Declare

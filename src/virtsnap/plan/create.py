@@ -59,6 +59,7 @@ from virtsnap.plan.internal import (
     tag_images,
     with_memory_place,
 )
+from virtsnap.plan.nvram import copy_nvram, nvram_paths
 from virtsnap.plan.requests import CreateRequest, exclusive, known_flags, required
 
 MAX_CHAIN = 200
@@ -115,7 +116,8 @@ def prepare_request(
     definition = DomainDefinition.parse(record.live_xml or record.config_xml)
     default = _default_location(snapshot, flags, record, parsed)
     disks = align(snapshot, definition, default, is_regular, require_match=False)
-    return CreateRequest(with_memory_place(replace(snapshot, disks=disks), definition), flags)
+    snapshot = replace(snapshot, disks=disks, domain_xml=definition.to_inactive_xml())
+    return CreateRequest(with_memory_place(snapshot, definition), flags)
 
 
 def _default_name(now: int, taken: frozenset[str]) -> str:
@@ -167,7 +169,8 @@ def paths_of(request: CreateRequest) -> tuple[str, ...]:
     paths = [disk.path for disk in request.snapshot.disks if disk.path is not None]
     if request.snapshot.memory_file is not None:
         paths.append(request.snapshot.memory_file)
-    return tuple(paths)
+    xml = request.snapshot.domain_xml
+    return (*paths, *(nvram_paths(xml, request.snapshot.name) if xml is not None else ()))
 
 
 def plan_create(facts: DomainFacts, request: CreateRequest) -> Plan:
@@ -394,6 +397,7 @@ def _write(
         images.append((item.create.path, ImageRole.OVERLAY))
     if snapshot.memory is Location.EXTERNAL and snapshot.memory_file is not None:
         images.append((snapshot.memory_file, ImageRole.MEMORY))
+    images += [(step.path, ImageRole.NVRAM) for step in copy_nvram(facts, snapshot)]
     snapshots = [snapshot]
     current = facts.tree.current
     if current is not None and facts.tree[current].revert_disks:
@@ -430,9 +434,14 @@ def _plan_inactive(
     return Plan(
         operation="create",
         subject=snapshot.name,
-        prepare=(*overlays, *tag_images(snapshot)),
+        prepare=(*overlays, *_nvram(facts, request, snapshot), *tag_images(snapshot)),
         commit=_write(facts, request, snapshot, disks, record),
     )
+
+
+def _nvram(facts: DomainFacts, request: CreateRequest, snapshot: Snapshot) -> tuple[Step, ...]:
+    """Without metadata nobody would ever find the copy."""
+    return () if request.flags & Flag.NO_METADATA else copy_nvram(facts, snapshot)
 
 
 def _plan_active(
@@ -452,6 +461,7 @@ def _plan_active(
     attached: list[tuple[str, str, int]] = []
     if not flags & Flag.REUSE_EXT:
         prepare += [item.create for item in disks]
+    prepare += _nvram(facts, request, snapshot)
     for node, item in enumerate(disks, start=facts.next_node):
         prepare.append(
             AttachOverlay(item.disk.target, item.create.path, item.create.format, item.entry.type, node)

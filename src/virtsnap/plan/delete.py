@@ -24,6 +24,7 @@ from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, Step, S
 from virtsnap.plan.describe import mib
 from virtsnap.plan.images import Collapse, ImageGraph, definition_images, frozen_images
 from virtsnap.plan.internal import delete_tags
+from virtsnap.plan.nvram import forget_nvram
 from virtsnap.plan.requests import DeleteRequest, exclusive, known_flags
 
 SPARE = 16 << 20
@@ -158,8 +159,10 @@ def _plan(
     down: list[Step] = [merge for merge in collapse.merges if merge.down]
     record = _moved_record(facts.record, collapse) if collapse.renames else None
     disowned = [*collapse.disowned, *(p for p in memory if p in facts.owned)]
+    disowned += [step.path for step in forget_nvram(facts, doomed)]
     write = _write(record, facts.tree, left, gone, current, collapse, disowned)
-    removes: list[Step] = [RemoveFile(path) for path in [*collapse.removes, *memory]]
+    copies = forget_nvram(facts, doomed)
+    removes: list[Step] = [*(RemoveFile(path) for path in [*collapse.removes, *memory]), *copies]
     tags = delete_tags(facts, doomed)
     if not down and not (tags and up):
         return Plan("delete", name, prepare=tuple(up), commit=write, finish=(*tags, *removes))

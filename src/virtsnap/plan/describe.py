@@ -82,6 +82,8 @@ def sentence(step: s.Step) -> str:
             return f"bring {path} back to its internal snapshot '{name}'"
         case s.CopyImage(path=path, source=source):
             return f"copy {source} to {path}"
+        case s.RestoreFile(path=path, source=source):
+            return f"bring {path} back from {source}"
         case s.GuardTag(path=path, name=name):
             return f"be ready to delete internal snapshot '{name}' from {path} again"
         case s.DeleteTag(path=path, name=name):

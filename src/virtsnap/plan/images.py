@@ -101,7 +101,8 @@ class ImageGraph:
             for path, image in facts.images.items()
             if not image.missing
         }
-        self.owned = {p: r for p, r in facts.owned.items() if r is not ImageRole.MEMORY}
+        disk = (ImageRole.OVERLAY, ImageRole.ORIGIN)
+        self.owned = {path: role for path, role in facts.owned.items() if role in disk}
         self.named = dict(named)
         self.elsewhere = facts.named_elsewhere
         self.known = frozenset(facts.images)

@@ -43,6 +43,7 @@ from virtsnap.plan.align import overlay_path
 from virtsnap.plan.exclusive import held_alone
 from virtsnap.plan.images import ImageGraph, frozen_images
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, stood_on, strip_copies
+from virtsnap.plan.nvram import restore_nvram
 from virtsnap.plan.requests import RevertRequest, exclusive, known_flags
 
 _ACTIVE = (SnapshotState.RUNNING, SnapshotState.PAUSED, SnapshotState.PMSUSPENDED)
@@ -457,7 +458,7 @@ def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
         run_dir, steps = _start(facts, target)
         prepare += steps
         record = replace(record, live_xml=target.live_xml, reason=target.reason)
-    finish: list[Step] = _old(facts)
+    finish: list[Step] = [*_old(facts), *restore_nvram(facts, target.snapshot)]
     if target.runs:
         finish.append(ResumeGuest())
     finish += strip_copies(facts, target.internal)
@@ -478,7 +479,7 @@ def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
     record = _stopped(facts, target)
     started = replace(record, live_xml=target.live_xml, reason=target.reason)
     applies = [image.apply(target.snapshot.name) for image in target.internal]
-    finish: list[Step] = _old(facts)
+    finish: list[Step] = [*_old(facts), *restore_nvram(facts, target.snapshot)]
     if not target.loads_internal:
         finish += applies
     if target.starts:

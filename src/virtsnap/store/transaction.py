@@ -14,8 +14,9 @@ from virtsnap.store.reads import Reads
 from virtsnap.store.rows import DOMAIN_COLUMNS, SNAPSHOT_COLUMNS, Row, domain_row, snapshot_row
 from virtsnap.store.troubles import breaks_foreign_key
 
-ImageRole = Literal["overlay", "origin", "memory"]
-"""An overlay some snapshot put on top; the image that was below the first one; a memory image."""
+ImageRole = Literal["overlay", "origin", "memory", "nvram"]
+"""An overlay some snapshot put on top; the image that was below the first one; a memory image; a copy of the
+UEFI variables."""
 
 
 class Transaction:

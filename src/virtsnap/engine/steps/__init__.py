@@ -49,6 +49,7 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.TagImage: internal.TagImage(),
     s.ApplyTag: internal.ApplyTag(),
     s.CopyImage: layers.CopyImage(),
+    s.RestoreFile: layers.RestoreFile(),
     s.GuardTag: internal.GuardTag(),
     s.DeleteTag: internal.DeleteTag(),
     s.StoreWrite: store_write.StoreWrite(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 from virtsnap.engine.steps.base import Irreversible, Undoable
 from virtsnap.engine.world import World
@@ -12,7 +13,7 @@ from virtsnap.model import steps as s
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.qemu import blocks, images
 from virtsnap.qemu.monitor import Monitor
-from virtsnap.store.files import fsync_path
+from virtsnap.store.files import fsync_path, write_atomic
 
 
 class CreateOverlay(Undoable):
@@ -50,6 +51,19 @@ class CopyImage(Undoable):
     async def undo(self, world: World, step: s.CopyImage, /) -> None:
         """Delete the copy."""
         remove(step.path)
+
+
+class RestoreFile(Irreversible):
+    """A file gets the bytes of another one."""
+
+    async def do(self, world: World, step: s.RestoreFile, /) -> None:
+        """Replace it by a copy; at any moment it is the old or the new one."""
+        try:
+            write_atomic(Path(step.path), Path(step.source).read_bytes())
+        except OSError as error:
+            raise Failed(
+                f"cannot restore '{step.path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+            ) from error
 
 
 class AttachOverlay(Undoable):

@@ -45,7 +45,7 @@ CREATE UNIQUE INDEX snapshots_one_current ON snapshots (uuid) WHERE current = 1;
 CREATE TABLE images (
     uuid TEXT NOT NULL REFERENCES domains (uuid) ON DELETE CASCADE,
     path TEXT NOT NULL,
-    role TEXT NOT NULL CHECK (role IN ('overlay', 'origin', 'memory')),
+    role TEXT NOT NULL CHECK (role IN ('overlay', 'origin', 'memory', 'nvram')),
     PRIMARY KEY (uuid, path)
 ) WITHOUT ROWID;
 CREATE INDEX images_by_path ON images (path);
