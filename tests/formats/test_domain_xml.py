@@ -161,6 +161,37 @@ def test_backing_chain_is_shown_as_libvirt_shows_it() -> None:
     assert shown.to_inactive_xml() == domain.to_xml()
 
 
+def test_a_layer_goes_on_top_of_the_live_chain_and_out_of_it_again() -> None:
+    disk = "<disk><driver name='qemu' type='raw'/><source file='/a'/><target dev='vda'/></disk>"
+    domain = DomainDefinition.parse(devices(disk)).with_backing_chain("vda", [Layer("/a", "raw")])
+    two = domain.with_layer("vda", "/b", "qcow2", "file", 5).with_layer("vda", "/dev/c", "qcow2", "block", 9)
+    assert """      <driver name='qemu' type='qcow2'/>
+      <source dev='/dev/c' index='9'/>
+      <backingStore type='file' index='5'>
+        <format type='qcow2'/>
+        <source file='/b'/>
+        <backingStore type='file' index='1'>
+          <format type='raw'/>
+          <source file='/a'/>
+          <backingStore/>
+        </backingStore>
+      </backingStore>
+""" in two.to_xml()
+    middle = two.without_layer("vda", "/b").to_xml()
+    assert "'/b'" not in middle
+    assert middle.count("<backingStore type='file' index='1'>") == 1
+    assert two.without_layer("vda", "/dev/c") == domain.with_layer("vda", "/b", "qcow2", "file", 5)
+    assert two.without_layer("vda", "/dev/c").without_layer("vda", "/b") == domain
+    assert domain.without_layer("vda", "/a") == domain
+    assert two.without_layer("vda", "/nowhere") == two
+    assert "backingStore" not in two.to_inactive_xml()
+
+
+def test_what_only_live_children_filled_is_empty_again() -> None:
+    text = devices("<input type='mouse' bus='ps2'>\n  <alias name='input0'/>\n</input>")
+    assert "<input type='mouse' bus='ps2'/>\n" in DomainDefinition.parse(text).to_inactive_xml()
+
+
 def test_console_paths() -> None:
     domain = DomainDefinition.parse(
         devices(

@@ -416,6 +416,64 @@ class DomainDefinition:
         parent.insert(position, etree.Element("backingStore"))
         return DomainDefinition(root)
 
+    def with_layer(self, target: str, path: str, format: str, type: str, index: int) -> DomainDefinition:
+        """The live form of a disk with one more layer on top: what it stood on is the first backing layer.
+
+        `index` is the N of the new layer's node name. Raises InvalidArg when there is no such disk.
+        """
+        disk = _find_disk(self._root, target)
+        below, driver = copy.deepcopy(disk.find("source")), disk.find("driver")
+        stands_on = [copy.deepcopy(element) for element in disk.findall("backingStore")]
+        backing = etree.Element("backingStore", type=disk.get("type", "file"))
+        changed = self.with_disk_source(target, path, format, type)
+        if below is None or driver is None:
+            return changed
+        if (number := below.get("index")) is not None:
+            backing.set("index", number)
+            _drop(below, "index")
+        etree.SubElement(backing, "format", type=driver.get("type", "raw"))
+        backing.append(below)
+        backing.extend(stands_on)
+        disk = _find_disk(changed._root, target)
+        source = disk.find("source")
+        assert source is not None
+        source.set("index", str(index))
+        source.addnext(backing)
+        return changed
+
+    def without_layer(self, target: str, path: str) -> DomainDefinition:
+        """The live form of a disk without one of its layers; the same when it has no such layer, or no other.
+
+        Raises InvalidArg when there is no such disk.
+        """
+        root = self.tree()
+        disk = _find_disk(root, target)
+        above: etree._Element | None = None
+        layer: etree._Element | None = disk
+        while layer is not None and _source_path(layer) != path:
+            above, layer = layer, layer.find("backingStore")
+        below = layer.find("backingStore") if layer is not None else None
+        if layer is None or below is None:
+            return self
+        if above is not None:
+            above.replace(layer, below)
+            return DomainDefinition(root)
+        source, format, driver = below.find("source"), below.find("format"), disk.find("driver")
+        old = disk.find("source")
+        if source is None or format is None or driver is None or old is None:
+            return self
+        disk.set("type", below.get("type", "file"))
+        driver.set("type", format.get("type", "raw"))
+        if (number := below.get("index")) is not None:
+            source.set("index", number)
+        disk.replace(old, source)
+        disk.remove(below)
+        source.tail = None
+        position = disk.index(source) + 1
+        for element in reversed(below.findall("backingStore")):
+            disk.insert(position, element)
+        return DomainDefinition(root)
+
     def with_console_paths(self, paths: Mapping[str, str]) -> DomainDefinition:
         """The live form of character devices: alias -> pseudo-terminal or socket path.
 
@@ -604,6 +662,11 @@ def _drop(element: etree._Element, name: str) -> bool:
     return True
 
 
+def _source_path(element: etree._Element) -> str | None:
+    source = element.find("source")
+    return None if source is None else source.get("file") or source.get("dev")
+
+
 def _strip_live(root: etree._Element) -> None:
     _drop(root, "id")
     devices = root.find("devices")
@@ -613,6 +676,9 @@ def _strip_live(root: etree._Element) -> None:
         parent = alias.getparent()
         if parent is not None and not alias.get("name", "").startswith("ua-"):
             parent.remove(alias)
+            if len(parent) == 0:
+                # What was between the elements is no text of its own.
+                parent.text = None
     for disk in devices.findall("disk"):
         _strip_disk(disk)
     for element in devices:

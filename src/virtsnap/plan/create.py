@@ -412,6 +412,16 @@ def _write(
     )
 
 
+def _moved_live(xml: str, disks: list[_Overlay], first_node: int) -> str:
+    """The live definition with the overlays on top of the disks' chains."""
+    definition = DomainDefinition.parse(xml)
+    for node, item in enumerate(disks, start=first_node):
+        definition = definition.with_layer(
+            item.disk.target, item.create.path, item.create.format, item.entry.type, node
+        )
+    return definition.to_xml()
+
+
 def _moved(xml: str, disks: list[_Overlay], only_if_same: bool = False) -> str:
     """The definition with the overlays as the disks' sources."""
     definition = DomainDefinition.parse(xml)
@@ -494,7 +504,7 @@ def _plan_active(
 
     after = replace(
         record,
-        live_xml=_moved(record.live_xml, disks),
+        live_xml=_moved_live(record.live_xml, disks, facts.next_node),
         config_xml=_moved(record.config_xml, disks, only_if_same=True),
     )
     finish: list[Step] = []

@@ -157,7 +157,7 @@ def _plan(
     memory = _memory_files(facts, doomed, left.values())
     up: list[Step] = [merge for merge in collapse.merges if not merge.down]
     down: list[Step] = [merge for merge in collapse.merges if merge.down]
-    record = _moved_record(facts.record, collapse) if collapse.renames else None
+    record = _moved_record(facts.record, collapse) if collapse.renames or collapse.absorbed else None
     disowned = [*collapse.disowned, *(p for p in memory if p in facts.owned)]
     disowned += [step.path for step in forget_nvram(facts, doomed)]
     write = _write(record, facts.tree, left, gone, current, collapse, disowned)
@@ -215,8 +215,20 @@ def _moved_record(record: DomainRecord, collapse: Collapse) -> DomainRecord:
     return replace(
         record,
         config_xml=_moved_xml(record.config_xml, collapse) or record.config_xml,
-        live_xml=_moved_xml(record.live_xml, collapse),
+        live_xml=_moved_live(record.live_xml, collapse),
     )
+
+
+def _moved_live(xml: str | None, collapse: Collapse) -> str | None:
+    """The live definition without the layers that were merged into others."""
+    if xml is None:
+        return None
+    definition = DomainDefinition.parse(xml)
+    for disk in definition.disks:
+        for path in (*collapse.renames, *collapse.absorbed):
+            definition = definition.without_layer(disk.target, path)
+    # What a chain does not tell (one that nobody has noted) the name of the image does.
+    return _moved_xml(definition.to_xml(), collapse)
 
 
 def _moved_xml(xml: str | None, collapse: Collapse) -> str | None:
