@@ -76,6 +76,11 @@ class Side:
                 )
             case "domain":
                 return self._domain(step)
+            case "save":
+                file, *words = step.words(self.folder)
+                done = self.program(words)
+                done.check_returncode()
+                self._write(self.folder / file, done.stdout)
             case "virsh" | "virtsnap":
                 if step.kind == self.name:
                     done = self._command(step.words(self.folder))
@@ -88,18 +93,21 @@ class Side:
     name = ""
 
     def _command(self, words: list[str]) -> Answer:
-        if words[0] == "snapshot-revert" or (words[0] == "snapshot-create" and len(words) == 2):
+        named = words[0] == "snapshot-revert" or (words[0] == "snapshot-create" and len(words) == 2)
+        if named:
             self._another_second()
         try:
             return self._answer(self.program(words), shlex.join(words))
         except subprocess.TimeoutExpired:
             return Answer(-1, ["status none: it did not end"])
+        finally:
+            if named:
+                self._second = int(time.time())
 
     def _another_second(self) -> None:
         # libvirt names files and snapshots by the second, and two within one collide.
         while int(time.time()) == self._second:
             time.sleep(1.005 - time.time() % 1)
-        self._second = int(time.time())
 
     def _domain(self, step: Step) -> Answer:
         words = step.words(self.folder)

@@ -8,6 +8,7 @@
     virsh: ...   virtsnap: ...                       a command for one side only; must succeed; not compared
     guest: mem put one                               a line of shell in the guest; status and output compared
     sh: qemu-img info --output=json a.qcow2          a line of shell in the scenario's folder; the same
+    save: s1.xml snapshot-dumpxml vm s1              a command whose output goes into a file of the scenario's folder
     editor: s/old/new/                               $EDITOR from here on: sed with this script
     file: s.xml                                      the indented lines that follow are the file's content
 
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "scenarios"
-_KINDS = ("domain", "virsh", "virtsnap", "guest", "sh", "editor", "file")
+_KINDS = ("domain", "virsh", "virtsnap", "guest", "sh", "save", "editor", "file")
 
 
 class BadScenario(Exception):
