@@ -162,7 +162,7 @@ def test_backing_chain_is_shown_as_libvirt_shows_it() -> None:
 
 
 def test_a_layer_goes_on_top_of_the_live_chain_and_out_of_it_again() -> None:
-    disk = "<disk><driver name='qemu' type='raw'/><source file='/a'/><target dev='vda'/></disk>"
+    disk = "<disk type='file'><driver name='qemu' type='raw'/><source file='/a'/><target dev='vda'/></disk>"
     domain = DomainDefinition.parse(devices(disk)).with_backing_chain("vda", [Layer("/a", "raw")])
     two = domain.with_layer("vda", "/b", "qcow2", "file", 5).with_layer("vda", "/dev/c", "qcow2", "block", 9)
     assert """      <driver name='qemu' type='qcow2'/>
