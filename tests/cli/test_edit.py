@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Cli
+from virtsnap.model.errors import NoSupport, XmlInvalidSchema
+from virtsnap.model.flags import DomainDefine
+from virtsnap.service.interface import DomainHandle
 
 
 @pytest.fixture(name="editor")
@@ -23,7 +27,7 @@ def test_a_domain_is_edited(cli: Cli, editor: pytest.MonkeyPatch, tmp_path: Path
     assert cli.ok("edit", "demo") == "Domain 'demo' XML configuration not changed.\n\n"
     editor.setenv("VISUAL", "sed -i 's/Our demo/A demo/'")
     assert cli.ok("edit", "demo", "--skip-validate") == "Domain 'demo' XML configuration edited.\n\n"
-    assert cli.service.calls == [("define", 0), ("define", 0)]
+    assert cli.service.calls == [("define", DomainDefine.VALIDATE), ("define", 0)]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -33,6 +37,45 @@ def test_refused_xml_changes_nothing(cli: Cli, editor: pytest.MonkeyPatch) -> No
         "error: XML error: expecting root element of 'domain', not 'XX'\nerror: Failed.\n"
     )
     assert "The demo" in cli.ok("dumpxml", "demo")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_does_not_match_the_schema_may_be_forced(cli: Cli, editor: pytest.MonkeyPatch) -> None:
+    define = cli.service.define_xml
+
+    async def picky(xml: str, flags: int = 0) -> DomainHandle:
+        if flags & DomainDefine.VALIDATE:
+            raise XmlInvalidSchema("no")
+        return await define(xml, flags)
+
+    editor.setattr(cli.service, "define_xml", picky)
+    editor.setenv("EDITOR", "sed -i 's/The demo/Our demo/'")
+    editor.setattr("sys.stdin", Terminal("x\n?\ni\n"))
+    result = cli("edit", "demo")
+    prompt = "Failed. Try again? [y,n,i,f,?]: "
+    assert result.out == (
+        f"{prompt}{prompt}y - yes, start editor again\nn - no, throw away my changes\n"
+        "i - turn off validation and try to redefine again\nf - force, try to redefine again\n"
+        f"? - print this help\n{prompt}Domain 'demo' XML configuration edited.\n\n"
+    )
+    assert "Our demo" in cli.ok("dumpxml", "demo")
+
+
+def test_without_a_schema_nothing_is_checked(cli: Cli, editor: pytest.MonkeyPatch) -> None:
+    define = cli.service.define_xml
+
+    async def unable(xml: str, flags: int = 0) -> DomainHandle:
+        if flags & DomainDefine.VALIDATE:
+            raise NoSupport("no schema")
+        return await define(xml, flags)
+
+    editor.setattr(cli.service, "define_xml", unable)
+    editor.setenv("EDITOR", "sed -i 's/The demo/Our demo/'")
+    assert cli.ok("edit", "demo") == "Domain 'demo' XML configuration edited.\n\n"
 
 
 def test_an_editor_that_fails_changes_nothing(cli: Cli, editor: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,13 @@ from virtsnap.cli.files import read_text
 from virtsnap.cli.session import Session
 from virtsnap.model.errors import VirtsnapError
 
-_HELP = """y - yes, start editor again
-n - no, throw away my changes
-f - force, try to redefine again
-? - print this help
-"""
+_HELP = {
+    "y": "yes, start editor again",
+    "n": "no, throw away my changes",
+    "i": "turn off validation and try to redefine again",
+    "f": "force, try to redefine again",
+    "?": "print this help",
+}
 
 Apply = Callable[[str], Awaitable[None]]
 """Takes the new text. Raises VirtsnapError to refuse it."""
@@ -28,20 +30,26 @@ Apply = Callable[[str], Awaitable[None]]
 Fetch = Callable[[], Awaitable[str]]
 
 
-async def edit(session: Session, fetch: Fetch, apply: Apply, *, always: bool = False) -> bool:
+async def edit(
+    session: Session, fetch: Fetch, apply: Apply, *, relaxed: Apply | None = None, always: bool = False
+) -> bool:
     """Let the user edit what `fetch` gives, and `apply` the result. False: it came back unchanged.
 
-    `always`: apply even then. When the original has changed meanwhile, the edit is not laid over it but
+    `relaxed` is offered for what `apply` refuses; chosen once, it stays. `always`: apply also what is
+    unchanged. When the original has changed meanwhile, the edit is not laid over it but
     by the user's word. Raises CliError when the user gives up, or cannot be asked.
     """
     text = await fetch()
     with tempfile.TemporaryDirectory(prefix="virtsnap") as directory:
         path = str(Path(directory, "edit.xml"))
         Path(path).write_text(text)
-        answer = "y"
+        answer, offered = "y", False
         while True:
             if answer == "y":
+                offered = relaxed is not None
                 _run_editor(path)
+            elif answer == "i" and relaxed is not None:
+                apply, offered = relaxed, False
             changed = read_text(path)
             if changed == text and not always:
                 return False
@@ -53,7 +61,7 @@ async def edit(session: Session, fetch: Fetch, apply: Apply, *, always: bool = F
                     return True
             except VirtsnapError as error:
                 session.complain(str(error))
-            answer = _ask(session)
+            answer = _ask(session, "ynif?" if offered else "ynf?")
 
 
 def _run_editor(path: str) -> None:
@@ -67,16 +75,17 @@ def _run_editor(path: str) -> None:
         raise CliError(f"{editor} exited with non-zero status {status}")
 
 
-def _ask(session: Session) -> str:
-    """y or f. Raises CliError for n, and when there is nobody to ask."""
+def _ask(session: Session, offered: str) -> str:
+    """One of `offered`, but n, which raises CliError; so does nobody being there to ask."""
     if not sys.stdin.isatty():
         raise CliError("Failed.")
     while True:
-        session.print("Failed. Try again? [y,n,f,?]: ")
+        session.print(f"Failed. Try again? [{','.join(offered)}]: ")
         session.flush()
         answer = sys.stdin.readline().strip()
-        if answer in ("y", "f"):
-            return answer
-        if answer in ("n", ""):
+        if answer in ("", "n"):
             raise CliError("Failed.")
-        session.print(_HELP)
+        if answer == "?":
+            session.print("".join(f"{letter} - {_HELP[letter]}\n" for letter in offered))
+        elif answer in offered:
+            return answer

@@ -39,6 +39,7 @@ from virtsnap.model.flags import (
     DomainXml,
     ShutdownMethod,
 )
+from virtsnap.service import schemas
 from virtsnap.service.context import DEFAULT_EMULATOR, Context
 from virtsnap.service.interface import BlockDevice, DomainHandle
 
@@ -123,7 +124,7 @@ class DomainCalls(Context):
         self.writable("virDomainDefineXML")
         _known(flags, DomainDefine, "qemuDomainDefineXMLFlags")
         if flags & DomainDefine.VALIDATE:
-            raise OperationUnsupported("validating a domain against a schema is not supported")
+            schemas.validate(xml, "domain")
         definition = await self._completed(DomainDefinition.parse(xml))
         assert definition.uuid is not None
         uuid, name, text = definition.uuid, definition.name, definition.to_inactive_xml()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from virtsnap.model.errors import BareInvalidArg, NoSnapshot, XmlInvalidSchema
+from virtsnap.model.errors import BareInvalidArg, NoSnapshot
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.snapshot import SnapshotTree
+from virtsnap.service import schemas
 from virtsnap.service.context import Context
 from virtsnap.service.interface import PlanReport, ProgressCallback
 
@@ -58,7 +59,7 @@ class SnapshotCalls(Context):
         self.writable("virDomainSnapshotCreateXML")
         flag = create.check_flags(flags)
         if flag & SnapshotCreate.VALIDATE:
-            raise XmlInvalidSchema("validating a snapshot against a schema is not supported")
+            schemas.validate(xml, "domainsnapshot")
         if flag & SnapshotCreate.REDEFINE:
             return await self._redefine(uuid, xml, flag, dry_run)
         async with self.operation(uuid, progress) as world:

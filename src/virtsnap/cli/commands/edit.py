@@ -6,7 +6,8 @@ from virtsnap.cli.args import Args
 from virtsnap.cli.editor import edit
 from virtsnap.cli.session import Session
 from virtsnap.cli.spec import DOMAIN, Command, flag
-from virtsnap.model.flags import DomainXml
+from virtsnap.model.errors import NoSupport
+from virtsnap.model.flags import DomainDefine, DomainXml
 
 
 async def _edit(session: Session, args: Args) -> None:
@@ -17,13 +18,21 @@ async def _edit(session: Session, args: Args) -> None:
     async def fetch() -> str:
         return await service.domain_xml(domain.uuid, DomainXml.INACTIVE | DomainXml.SECURE)
 
-    async def apply(xml: str) -> None:
+    async def define(xml: str, flags: int) -> None:
         nonlocal name
-        # virsh asks for a check against the schema unless --skip-validate is given. There is no schema
-        # here: whoever wants one checked asks with define --validate, and is told so.
-        name = (await service.define_xml(xml)).name
+        name = (await service.define_xml(xml, flags)).name
 
-    if await edit(session, fetch, apply):
+    async def unchecked(xml: str) -> None:
+        await define(xml, 0)
+
+    async def checked(xml: str) -> None:
+        try:
+            await define(xml, DomainDefine.VALIDATE)
+        except NoSupport:  # No schema here: as virsh does with a daemon that cannot check.
+            await define(xml, 0)
+
+    apply = unchecked if args.has("skip-validate") else checked
+    if await edit(session, fetch, apply, relaxed=unchecked):
         session.extra(f"Domain '{name}' XML configuration edited.\n")
     else:
         session.extra(f"Domain '{name}' XML configuration not changed.\n")
