@@ -12,14 +12,18 @@ def test_layout_is_libvirts() -> None:
 
 
 def test_text_is_escaped_and_controls_are_dropped() -> None:
-    assert xml_text.escape("<a> & 'b' \"c\"\n\t\r\x01é") == "&lt;a&gt; &amp; &apos;b&apos; &quot;c&quot;\n\t\ré"
+    assert (
+        xml_text.escape("<a> & 'b' \"c\"\n\t\r\x01é") == "&lt;a&gt; &amp; &apos;b&apos; &quot;c&quot;\n\t\ré"
+    )
 
 
 def test_metadata_is_written_as_libxml2_writes_it() -> None:
     text = """<domain xmlns:q='urn:q' xmlns:unused='urn:u'><name>m</name><metadata>
       <f:bar xmlns:f="urn:f" a='1"2' b="x'y">  text <f:i/> more <!-- c --> </f:bar>
       <q:s><a xmlns="urn:d"><b/><c><![CDATA[<x>]]></c></a></q:s></metadata><q:commandline/></domain>"""
-    assert xml_text.render(xml_text.parse(text, "domain")) == """<domain xmlns:q='urn:q'>
+    assert (
+        xml_text.render(xml_text.parse(text, "domain"))
+        == """<domain xmlns:q='urn:q'>
   <name>m</name>
   <metadata xmlns:q="urn:q">
     <f:bar xmlns:f="urn:f" a="1&quot;2" b="x'y">  text <f:i/> more <!-- c --> </f:bar>
@@ -33,6 +37,7 @@ def test_metadata_is_written_as_libxml2_writes_it() -> None:
   <q:commandline/>
 </domain>
 """
+    )
 
 
 def test_rendering_again_changes_nothing() -> None:

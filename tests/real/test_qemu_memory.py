@@ -29,7 +29,9 @@ async def way(request: pytest.FixtureRequest) -> MemoryWay:
     found = await capabilities.probe(EMULATOR)
     if request.param is MemoryWay.SPARSE and not found.has_mapped_ram:
         pytest.skip("needs QEMU 9.0")
-    assert memory.choose_way(found.version) is (MemoryWay.SPARSE if found.has_mapped_ram else MemoryWay.STREAM)
+    assert memory.choose_way(found.version) is (
+        MemoryWay.SPARSE if found.has_mapped_ram else MemoryWay.STREAM
+    )
     way: MemoryWay = request.param
     return way
 
