@@ -53,8 +53,14 @@ async def test_documents(bare: BareDomain, refused: Refused, tmp_path: Path) -> 
     for text, words in (
         ("<domainsnapshot><name>x", "Premature end of data in tag name line 1"),
         ("<domain/>", "domainsnapshot"),
-        ("<domainsnapshot><memory snapshot='external'/></domainsnapshot>", "memory snapshots require a filename"),
-        ("<domainsnapshot><disks><disk/></disks></domainsnapshot>", "missing name from disk snapshot element"),
+        (
+            "<domainsnapshot><memory snapshot='external'/></domainsnapshot>",
+            "memory snapshots require a filename",
+        ),
+        (
+            "<domainsnapshot><disks><disk/></disks></domainsnapshot>",
+            "missing name from disk snapshot element",
+        ),
     ):
         document.write_text(text)
         await refused(words, "snapshot-create", "bare", str(document))
