@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from virtsnap.engine.locks import holder
@@ -136,10 +137,13 @@ class Runner:
         What stands before a write to the store that was made is not repeated: a guest may run on it.
         """
         first = len(plan.prepare) + 1
-        written = self._written(first)
+        noted = self._noted(first)
+        written = max((index + 1 for index in noted if isinstance(plan.finish[index], StoreWrite)), default=0)
         for index, step in enumerate(plan.finish):
             if index < written:
                 continue
+            self._world.settled = index in noted
+            self._world.settle = partial(self._settle_step, first + index)
             try:
                 if isinstance(step, StoreWrite):
                     with self._world.store.transaction() as tx:
@@ -184,11 +188,15 @@ class Runner:
         with self._world.store.transaction() as tx:
             tx.close_journal(self._world.uuid, "gave up")
 
-    def _written(self, first: int) -> int:
-        """How many finish steps lie up to the last write to the store that was made."""
+    def _noted(self, first: int) -> set[int]:
+        """The finish steps that are done for good: writes to the store, and what settled itself."""
         entry = self._world.store.journal(self._world.uuid)
-        done = [step.step_index for step in entry.steps if step.phase == "done"] if entry is not None else []
-        return max((index - first + 1 for index in done), default=0)
+        phases = entry.phases() if entry is not None else {}
+        return {index - first for index, phase in phases.items() if index >= first and phase == "done"}
+
+    def _settle_step(self, index: int, settled: bool) -> None:
+        with self._world.store.transaction() as tx:
+            tx.record(self._world.uuid, index, "done" if settled else "begin")
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:

@@ -26,6 +26,10 @@ def silent(label: str, done: int, total: int) -> None:
     """Report to nobody."""
 
 
+def forget(settled: bool) -> None:
+    """Note nothing."""
+
+
 @dataclass
 class World:
     """Everything that steps of one domain's operation act on."""
@@ -34,6 +38,10 @@ class World:
     store: Store
     uuid: str
     report: Report = silent
+    settled: bool = False
+    """The step that is being done noted earlier, before a crash, that it must not be done again."""
+    settle: Callable[[bool], None] = forget
+    """Note that, durably, or with False take it back. The runner gives both to each finish step."""
     _monitors: dict[str, Monitor] = field(default_factory=dict)
 
     def record(self) -> DomainRecord:

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,6 +183,7 @@ async def commit(
     active: bool,
     job: str,
     progress: ProgressCallback | None = None,
+    settled: Callable[[], None] | None = None,
 ) -> None:
     """Merge down: the content of `top` and of all between goes into `base` (node names); they leave the disk.
 
@@ -192,21 +193,25 @@ async def commit(
     cancelled call cancels the job, and the layers are as before. A job of that name that is there already is
     taken over, as `adopt` does; one that has failed is started again.
 
+    `settled` is called when an active merge has copied everything and QEMU lets nobody write: from its return
+    on the disk writes to `base`, and `top` must never be copied again.
+
     Raises Failed with QEMU's cause; the disk then works on as before.
     """
-    if await _take_over(monitor, job, progress):
+    if await _take_over(monitor, job, progress, settled):
         await remove_unused(monitor)
         return
     dropped = await _between(monitor, top, base, with_top=True)
     arguments: dict[str, Any] = {
         "auto-dismiss": False,
+        "auto-finalize": not active,
         "device": device_top,
         "top-node": top,
         "base-node": base,
     }
     if not active and backing_file is not None:
         arguments["backing-file"] = backing_file
-    await run_job(monitor, job, "block-commit", arguments, progress)
+    await run_job(monitor, job, "block-commit", arguments, progress, settled)
     await del_nodes(monitor, dropped)
 
 
@@ -237,14 +242,19 @@ async def stream(
     await del_nodes(monitor, dropped)
 
 
-async def adopt(monitor: Monitor, job: str, progress: ProgressCallback | None = None) -> bool:
+async def adopt(
+    monitor: Monitor,
+    job: str,
+    progress: ProgressCallback | None = None,
+    settled: Callable[[], None] | None = None,
+) -> bool:
     """Bring a job that a process before us left behind to its end, and remove the nodes that it set free.
 
     False when there is no job of that name, or it has failed; nodes are removed all the same. Only for a
     moment in which no overlay is attached that is not yet part of a disk: its nodes would go too. Raises as
     `commit` does.
     """
-    found = await _take_over(monitor, job, progress)
+    found = await _take_over(monitor, job, progress, settled)
     await remove_unused(monitor)
     return found
 
@@ -349,14 +359,20 @@ async def run_job(
     command: str,
     arguments: dict[str, Any],
     progress: ProgressCallback | None,
+    settled: Callable[[], None] | None = None,
 ) -> None:
     """Start a job and see it to its end."""
     async with _watched(monitor, job) as listener:
         await monitor.execute_raw(command, {"job-id": job, **arguments})
-        await _finish_job(monitor, job, listener, progress)
+        await _finish_job(monitor, job, listener, progress, settled)
 
 
-async def _take_over(monitor: Monitor, job: str, progress: ProgressCallback | None) -> bool:
+async def _take_over(
+    monitor: Monitor,
+    job: str,
+    progress: ProgressCallback | None,
+    settled: Callable[[], None] | None = None,
+) -> bool:
     """See a job that is there already to its end. False when there is none, or it had failed by itself."""
     async with _watched(monitor, job) as listener:
         found = await _find_job(monitor, job)
@@ -365,7 +381,7 @@ async def _take_over(monitor: Monitor, job: str, progress: ProgressCallback | No
         if found["status"] == "concluded" and "error" in found:
             await monitor.execute("job-dismiss", id=job)
             return False
-        await _finish_job(monitor, job, listener, progress)
+        await _finish_job(monitor, job, listener, progress, settled)
         return True
 
 
@@ -375,7 +391,7 @@ async def _watched(monitor: Monitor, job: str) -> AsyncIterator[Listener]:
     async with monitor.events("JOB_STATUS_CHANGE") as listener:
         try:
             yield listener
-        except (asyncio.CancelledError, QmpCommandFailed):
+        except (Exception, asyncio.CancelledError):
             with contextlib.suppress(MonitorLost):
                 await _cancel_job(monitor, job, listener)
             raise
@@ -387,13 +403,17 @@ async def _find_job(monitor: Monitor, job: str) -> dict[str, Any] | None:
 
 
 async def _finish_job(
-    monitor: Monitor, job: str, listener: Listener, progress: ProgressCallback | None
+    monitor: Monitor,
+    job: str,
+    listener: Listener,
+    progress: ProgressCallback | None,
+    settled: Callable[[], None] | None,
 ) -> None:
     """Take a job through its states (QAPI JobStatus) until it is concluded and dismissed.
 
     Raises Failed when it did not do its work.
     """
-    found = await _concluded(monitor, job, listener, progress, complete=True)
+    found = await _concluded(monitor, job, listener, progress, settled, complete=True)
     await monitor.execute("job-dismiss", id=job)
     if "error" in found:
         raise Failed(f"block job '{job}' failed: {found['error']}")
@@ -402,7 +422,13 @@ async def _finish_job(
 
 
 async def _concluded(
-    monitor: Monitor, job: str, listener: Listener, progress: ProgressCallback | None, *, complete: bool
+    monitor: Monitor,
+    job: str,
+    listener: Listener,
+    progress: ProgressCallback | None,
+    settled: Callable[[], None] | None = None,
+    *,
+    complete: bool,
 ) -> dict[str, Any]:
     """What query-jobs says of the job at its end. `complete`: let it switch over when it is ready."""
     told = False
@@ -413,9 +439,11 @@ async def _concluded(
         match found["status"]:
             case "concluded":
                 return found
-            case "pending":
-                # Only a job that somebody else started waits here.
-                await monitor.execute("job-finalize", id=job)
+            case "pending" if complete:
+                # Everything is copied, and QEMU keeps the disk drained until the job is finalized.
+                if settled is not None:
+                    settled()
+                await _sent(monitor.execute("job-finalize", id=job))
             case "ready" if complete and not told:
                 told = True
                 await monitor.execute("job-complete", id=job)
@@ -426,6 +454,16 @@ async def _concluded(
             async with asyncio.timeout(_PROGRESS_SECONDS):
                 while (await listener.get()).data["id"] != job:
                     pass
+
+
+async def _sent(command: Coroutine[Any, Any, Any]) -> None:
+    """Await a command's answer even when cancelled meanwhile, and only then be cancelled."""
+    task = asyncio.ensure_future(command)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def _cancel_job(monitor: Monitor, job: str, listener: Listener) -> None:

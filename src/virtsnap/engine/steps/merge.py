@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from virtsnap.engine.steps.base import Undoable
 from virtsnap.engine.world import World
@@ -15,7 +16,11 @@ class MergeImages(Undoable):
     """A run of images becomes one."""
 
     async def do(self, world: World, step: s.MergeImages, /) -> None:
-        """Merge; repeatable, since copying the same content again changes nothing."""
+        """Merge; repeatable, since copying the same content again changes nothing.
+
+        But for one moment: once the guest writes to `base` itself, `top` is old. That is settled while QEMU
+        holds the disk still between the last copied byte and the first new one.
+        """
 
         def progress(done: int, total: int) -> None:
             world.report("Snapshot delete", done, total)
@@ -23,13 +28,15 @@ class MergeImages(Undoable):
         monitor = await world.monitor()
         if monitor is not None:
             # A process that died may have left the job behind, running or done.
-            await blocks.adopt(monitor, step.job, progress)
+            await blocks.adopt(monitor, step.job, progress, partial(world.settle, True))
         if monitor is not None and (chain := await _open_chain(monitor, step)) is not None:
             if step.top in chain and step.base in chain:
-                await _merge_live(monitor, step, chain, progress)
+                if world.settled:
+                    world.settle(False)  # QEMU did not go over to the base after all
+                await _merge_live(world, monitor, step, chain, progress)
             return
-        if not os.path.exists(step.top):
-            return  # merged down and removed before a crash
+        if world.settled or not os.path.exists(step.top):
+            return  # merged down before a crash
         if step.down:
             await images.commit(step.top, step.base, progress, format=step.top_format)
         else:
@@ -72,7 +79,11 @@ async def _open_chain(monitor: Monitor, step: s.MergeImages) -> dict[str, str] |
 
 
 async def _merge_live(
-    monitor: Monitor, step: s.MergeImages, chain: dict[str, str], progress: blocks.ProgressCallback
+    world: World,
+    monitor: Monitor,
+    step: s.MergeImages,
+    chain: dict[str, str],
+    progress: blocks.ProgressCallback,
 ) -> None:
     active_path, active_node = next(iter(chain.items()))
     if step.down:
@@ -85,6 +96,7 @@ async def _merge_live(
             active=step.top == active_path,
             job=step.job,
             progress=progress,
+            settled=partial(world.settle, True),
         )
     else:
         await blocks.stream(
