@@ -188,6 +188,15 @@ def test_after_a_merge_down_of_the_active_layer_the_domain_writes_to_the_base() 
     assert sources(record.live_xml) == {"vda": "/i/vda.s2"}
 
 
+def test_after_a_merge_of_several_layers_the_live_chain_is_short() -> None:
+    plan = chain(1, 1, 1, 1, memory=True).plan_delete("s1", CHILDREN)
+    record = write_of(plan).record
+    assert record is not None
+    assert record.live_xml is not None
+    assert sources(record.live_xml) == {"vda": "/i/vda.img"}
+    assert "/i/vda.s" not in record.live_xml
+
+
 def test_a_definition_for_the_next_start_is_renamed_too() -> None:
     s = Scene(running=True)
     s.create("s1")

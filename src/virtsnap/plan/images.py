@@ -66,7 +66,7 @@ class Collapse:
     renames: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Old path to (new path, new format): the same content under another name."""
     absorbed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Path that a merge upwards removed to (path, format) of the image that took it in: another content,
+    """Path of a layer that a merge removed to (path, format) of the image that took it in: another content,
     but the layer that now stands in its place."""
     disowned: list[str] = field(default_factory=list)
     """Paths that are no longer part of the snapshot system."""
@@ -233,6 +233,7 @@ class ImageGraph:
             if path == top:
                 result.renames[old] = (base, base_image.format)
         result.renames[top] = (base, base_image.format)
+        result.absorbed |= dict.fromkeys(run[1:], (base, base_image.format))
         if top in self.named:
             self.named[base] = self.named.pop(top)
         size = max(base_image.actual_size, self.images[top].actual_size)
