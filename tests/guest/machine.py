@@ -56,7 +56,7 @@ class Seed:
         return cls(folder, (folder / "domain.xml").read_text(), (folder / "snapshot.xml").read_text())
 
 
-async def make_seed(folder: Path, image: GuestImage) -> Seed:
+async def make_seed(folder: Path, image: GuestImage, emulator: Path | None = None) -> Seed:
     """Boot the guest, put the marker `seed` everywhere, and keep the state."""
     folder.mkdir()
     disks = [create_disk(folder / f"{target}.qcow2") for target in DISKS]
@@ -67,7 +67,13 @@ async def make_seed(folder: Path, image: GuestImage) -> Seed:
         text = text.replace(str(folder), "@FOLDER@").replace(str(lines.path), "@LINE@")
         (folder / name).write_text(text)
 
-    xml = domain_xml(NAME, image, disks, memory_mib=MEMORY_MIB, serial=lines.path, devices=SPARE_PORT)
+    xml = domain_xml(
+        *(NAME, image, disks),
+        memory_mib=MEMORY_MIB,
+        serial=lines.path,
+        devices=SPARE_PORT,
+        emulator=emulator,
+    )
     assert "mode='bind'" in xml
     handle = await service.define_xml(xml.replace("mode='bind'", "mode='connect'"))
     machine = Machine(folder, service, handle.uuid, lines=lines)

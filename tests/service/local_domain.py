@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from virtsnap.engine.world import query_path
 from virtsnap.model.domain import DomainState, Instance
 from virtsnap.model.flags import SnapshotCreate
-from virtsnap.qemu.monitor import Monitor
+from virtsnap.qemu.monitor import Listener, Monitor
 from virtsnap.service.local import LocalService, open_local
 
 PROGRAM = Path(sys.executable).parent / "virtsnap"
@@ -70,6 +71,15 @@ class LocalDomain:
         assert record is not None
         assert record.instance is not None, "the domain does not run"
         return record.instance
+
+    @contextlib.asynccontextmanager
+    async def events(self, *names: str) -> AsyncIterator[Listener]:
+        """What QEMU tells from now on, on the monitor that no operation uses."""
+        async with (
+            await Monitor.connect(query_path(self.instance.run_dir)) as monitor,
+            monitor.events(*names) as listener,
+        ):
+            yield listener
 
     # --- snapshots -------------------------------------------------------------------------------------
 

@@ -12,12 +12,10 @@ from tests.service.conftest import Define
 from tests.service.crash import Crasher
 from tests.service.local_domain import BareDomain
 from tests.service.whole import assert_whole
-from virtsnap.engine.world import query_path
 from virtsnap.model.domain import DomainState, Reason
 from virtsnap.model.errors import Failed
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.qemu import process
-from virtsnap.qemu.monitor import Monitor
 
 pytestmark = pytest.mark.real
 
@@ -68,10 +66,7 @@ async def test_in_the_middle_of_a_merge(bare: BareDomain) -> None:
     await bare.put(3)
 
     async def kill() -> None:
-        async with (
-            await Monitor.connect(query_path(bare.instance.run_dir)) as monitor,
-            monitor.events("JOB_STATUS_CHANGE") as listener,
-        ):
+        async with bare.events("JOB_STATUS_CHANGE") as listener:
             ready.set()
             while (await listener.get()).data["status"] != "running":
                 pass

@@ -41,7 +41,8 @@ async def assert_whole(domain: LocalDomain, *others: str) -> None:
         if snapshot.memory_file is not None:
             named.add(snapshot.memory_file)
             assert Path(snapshot.memory_file).read_bytes()[: len(MAGIC)] == MAGIC
-    assert {os.path.basename(path) for path in named} == domain.files() - set(others)
+    here = {os.path.basename(path) for path in named if Path(path).parent == domain.folder}
+    assert here == domain.files() - set(others)
     assert set(store.images(uuid)) <= named
 
     processes, folders = domain.processes(), _run_folders(domain)
