@@ -97,7 +97,12 @@ def test_for_an_unlisted_disk_the_domains_word_counts_even_where_all_must_match(
             "no disk named '/i/a.qcow2'",
         ),
         (TWO, [SnapshotDisk("vda"), SnapshotDisk("vda")], EXTERNAL, "disk 'vda' specified twice"),
-        (TWO, [SnapshotDisk("vda"), SnapshotDisk("/i/a.qcow2")], EXTERNAL, "disk 'vda' specified twice"),
+        (
+            TWO,
+            [SnapshotDisk("vda"), SnapshotDisk("/i/a.qcow2")],
+            EXTERNAL,
+            "disk '/i/a.qcow2' specified twice",
+        ),
         (TWO, [SnapshotDisk("vda", EXTERNAL)], INTERNAL, "disk 'vda' must use snapshot mode 'internal'"),
         (TWO, [SnapshotDisk("vda", NO)], INTERNAL, "disk 'vda' must use snapshot mode 'internal'"),
         (

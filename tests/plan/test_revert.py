@@ -63,10 +63,10 @@ GONE = "finish: delete /i/vda.s2"
     [
         ("shutoff", 0, [MAKE, WRITE], Reason.SHUTOFF_FROM_SNAPSHOT),
         ("shutoff", RUNNING, [MAKE, START, WRITE, RESUME], Reason.RUNNING_BOOTED),
-        ("shutoff", PAUSED, [MAKE, START, WRITE], Reason.PAUSED_FROM_SNAPSHOT),
+        ("shutoff", PAUSED, [MAKE, START, WRITE], Reason.PAUSED_USER),
         ("disks", 0, [MAKE, WRITE], Reason.SHUTOFF_FROM_SNAPSHOT),
         ("disks", RUNNING, [MAKE, START, WRITE, RESUME], Reason.RUNNING_BOOTED),
-        ("disks", PAUSED, [MAKE, START, WRITE], Reason.PAUSED_FROM_SNAPSHOT),
+        ("disks", PAUSED, [MAKE, START, WRITE], Reason.PAUSED_USER),
         ("running", 0, [MAKE, AWAIT, LOAD, WRITE, RESUME], Reason.RUNNING_FROM_SNAPSHOT),
         ("running", RUNNING, [MAKE, AWAIT, LOAD, WRITE, RESUME], Reason.RUNNING_FROM_SNAPSHOT),
         ("running", PAUSED, [MAKE, AWAIT, LOAD, WRITE], Reason.PAUSED_FROM_SNAPSHOT),
@@ -81,6 +81,9 @@ def test_kinds_states_and_flags(kind: str, flags: int, before: str, steps: list[
     at = steps.index(WRITE) + 1
     expected = [*steps[:at], *([END] if before != "off" else []), *steps[at:], GONE]
     assert lines(plan) == expected
+    if before == "off" and reason is Reason.SHUTOFF_FROM_SNAPSHOT:
+        # Nothing is stopped: what stopped it before stays the reason.
+        reason = Reason.SHUTOFF_DESTROYED
     assert plan.result_reason is reason
     written = write_of(plan)
     assert written.record is not None
@@ -572,7 +575,7 @@ def test_a_transient_domain_may_start_from_an_inactive_snapshot(flags: int) -> N
     [SnapshotState.SHUTDOWN, SnapshotState.CRASHED, SnapshotState.SHUTOFF, SnapshotState.DISK_SNAPSHOT],
 )
 def test_states_that_leave_the_domain_off(state: SnapshotState) -> None:
-    s = scene("shutoff", "off")
+    s = scene("shutoff", "running")
     put(state=state)(s)
     assert s.plan_revert("s1").result_reason is Reason.SHUTOFF_FROM_SNAPSHOT
 

@@ -71,9 +71,13 @@ def _syntax_message(text: str, error: etree.XMLSyntaxError) -> str:
     line, column = error.position
     message = re.sub(r", line \d+, column \d+( \(.*\))?$", "", error.msg or "malformed document")
     rows = text.split("\n")
-    context = rows[line - 1] if text and 0 < line <= len(rows) else "(null)"
-    if not text:
-        column = 1
+    at = min(line, len(rows))
+    if not rows[at - 1]:
+        # libvirt: an error behind the last line is shown at that line's end.
+        while at and not rows[at - 1]:
+            at -= 1
+        column = len(rows[at - 1]) + 1 if at else 1
+    context = rows[at - 1] if at else "(null)"
     # libxml2 shows at most 80 characters around the place
     start = max(0, column - 80)
     return f"at line {line}: {message}\n{context[start : start + 80]}\n{'-' * (column - 1 - start)}^"

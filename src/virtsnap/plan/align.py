@@ -39,7 +39,7 @@ def align(
     for entry in snapshot.disks:
         disk = _find(domain_disks, entry.name)
         if disk.target in listed:
-            raise ConfigUnsupported(f"disk '{disk.target}' specified twice")
+            raise ConfigUnsupported(f"disk '{entry.name}' specified twice")
         own_default = default if require_match else _possible(disk, default)
         listed[disk.target] = _located(entry, disk, own_default, require_match)
     aligned = [

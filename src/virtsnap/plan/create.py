@@ -523,6 +523,9 @@ def _plan_active(
         finish.append(ResumeGuest())
     elif memory:
         finish.append(SettleGuest())
+    elif record.state is DomainState.RUNNING and snapshot.memory is Location.INTERNAL:
+        # QEMU has stopped it and let it go on.
+        after = replace(after, reason=Reason.RUNNING_UNPAUSED)
     if memory and snapshot.memory_file is not None:
         finish.append(SealMemory(snapshot.memory_file))
     finish.append(_write(facts, request, snapshot, disks, after))

@@ -25,6 +25,8 @@ def plan_redefine(facts: DomainFacts, given: Snapshot, flags: Flag, is_regular: 
     """One transaction that puts the record in place. Raises InvalidArg and its kin."""
     tree, name = facts.tree, given.name
     check_name(name)
+    if given.state is SnapshotState.BLOCKED:
+        raise InternalRefused("Invalid domain state blocked")
     _check_parent(tree, given)
     if flags & Flag.DISK_ONLY and given.state is not SnapshotState.DISK_SNAPSHOT:
         raise InvalidArg(f"disk-only flag for snapshot {name} requires disk-snapshot state")
@@ -83,9 +85,7 @@ def _replacing(old: Snapshot, given: Snapshot) -> Snapshot:
 
 def _aligned(given: Snapshot, is_regular: IsRegular) -> Snapshot:
     if given.domain_xml is None:
-        if given.disks:
-            raise InternalRefused("missing domain in snapshot")
-        return given
+        raise InternalRefused("missing domain in snapshot")
     default = Location.EXTERNAL if given.disk_only or given.external else Location.INTERNAL
     disks = align(
         given,

@@ -278,7 +278,7 @@ class _Target:
             internal=internal,
             starts=starts,
             runs=runs,
-            reason=_reason(snapshot.state, starts, runs),
+            reason=_reason(facts, snapshot.state, starts, runs),
             config_xml=config_xml,
             live_xml=live_xml,
             memory=snapshot.memory_file if active else None,
@@ -289,14 +289,15 @@ class _Target:
         )
 
 
-def _reason(state: SnapshotState, starts: bool, runs: bool) -> Reason:
+def _reason(facts: DomainFacts, state: SnapshotState, starts: bool, runs: bool) -> Reason:
     if not starts:
-        return Reason.SHUTOFF_FROM_SNAPSHOT
+        # libvirt: the reason tells what stopped it, and a revert of what is off stops nothing.
+        return Reason.SHUTOFF_FROM_SNAPSHOT if facts.record.active else facts.record.reason
     if state is SnapshotState.PMSUSPENDED and runs:
         return Reason.PMSUSPENDED_UNKNOWN
     if state in _ACTIVE:
         return Reason.RUNNING_FROM_SNAPSHOT if runs else Reason.PAUSED_FROM_SNAPSHOT
-    return Reason.RUNNING_BOOTED if runs else Reason.PAUSED_FROM_SNAPSHOT
+    return Reason.RUNNING_BOOTED if runs else Reason.PAUSED_USER
 
 
 def _definition(
@@ -432,7 +433,7 @@ def _stopped(facts: DomainFacts, target: _Target) -> DomainRecord:
         config_xml=target.config_xml,
         live_xml=None,
         instance=None,
-        reason=Reason.SHUTOFF_FROM_SNAPSHOT,
+        reason=Reason.SHUTOFF_FROM_SNAPSHOT if target.starts else target.reason,
     )
 
 

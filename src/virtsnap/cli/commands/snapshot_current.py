@@ -12,7 +12,6 @@ from virtsnap.model.snapshot import SnapshotState
 
 
 async def _snapshot_current(session: Session, args: Args) -> None:
-    args.exclusive("security-info", "name")
     args.exclusive("name", "snapshotname")
     args.exclusive("security-info", "snapshotname")
     domain = await session.domain(args)

@@ -32,7 +32,7 @@ async def _snapshot_edit(session: Session, args: Args) -> None:
     async def apply(xml: str) -> None:
         nonlocal written
         found = _name_in(xml)
-        if found != name and not args.has("rename") and not args.has("clone"):
+        if found is not None and found != name and not args.has("rename") and not args.has("clone"):
             raise CliError(
                 f"Must use --rename or --clone to change {name} to {found}", f"Failed to update {name}"
             )
@@ -51,7 +51,7 @@ async def _snapshot_edit(session: Session, args: Args) -> None:
 
 
 def _name_in(xml: str) -> str | None:
-    """The name that the edited text has; None when it is not XML, which the service will say better."""
+    """The name that the edited text has; None when it has none or is not XML: the service says that better."""
     from xml.etree import ElementTree
 
     try:
