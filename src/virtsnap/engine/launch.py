@@ -209,8 +209,11 @@ async def _character_devices(monitor: Monitor) -> dict[str, str]:
     for device in await monitor.execute("query-chardev"):
         label, filename = device["label"], device["filename"]
         for prefix in ("pty:", "unix:", "disconnected:unix:"):
-            if label.startswith("char") and filename.startswith(prefix):
-                paths[label.removeprefix("char")] = filename.removeprefix(prefix).split(",", 1)[0]
+            if not label.startswith("char") or not filename.startswith(prefix):
+                continue
+            path = filename.removeprefix(prefix).split(",", 1)[0]
+            if path:  # older QEMUs do not tell where a socket that connects leads
+                paths[label.removeprefix("char")] = path
     return paths
 
 
