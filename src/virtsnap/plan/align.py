@@ -23,13 +23,13 @@ def align(
     default: Location,
     is_regular: IsRegular,
     *,
-    require_match: bool,
+    record: bool,
 ) -> tuple[SnapshotDisk, ...]:
     """The full list of disk entries.
 
     `is_regular` tells whether a path is an existing regular file: only then is an overlay's name derived
-    from it. `require_match`: refuse an explicit location that is not `default` (libvirt's rule for
-    internal snapshots); without it, a disk whose format cannot hold an internal snapshot becomes external.
+    from it. `record`: of an internal snapshot that was taken long ago, so that every location stands as it is
+    given; without it, a disk whose format cannot hold an internal snapshot becomes external.
     Raises ConfigUnsupported.
     """
     domain_disks = definition.disks
@@ -40,10 +40,10 @@ def align(
         disk = _find(domain_disks, entry.name)
         if disk.target in listed:
             raise ConfigUnsupported(f"disk '{entry.name}' specified twice")
-        own_default = default if require_match else _possible(disk, default)
-        listed[disk.target] = _located(entry, disk, own_default, require_match)
+        own_default = default if record else _possible(disk, default)
+        listed[disk.target] = _located(entry, disk, own_default, record)
     aligned = [
-        listed.get(disk.target) or _unlisted(disk, default if require_match else _possible(disk, default))
+        listed.get(disk.target) or _unlisted(disk, default if record else _possible(disk, default))
         for disk in domain_disks
     ]
     return _named(aligned, domain_disks, snapshot.name, is_regular)
@@ -69,14 +69,12 @@ def _attribute(disk: DomainDisk) -> Location:
     return Location(disk.snapshot) if disk.snapshot else Location.UNSET
 
 
-def _located(entry: SnapshotDisk, disk: DomainDisk, default: Location, require_match: bool) -> SnapshotDisk:
+def _located(entry: SnapshotDisk, disk: DomainDisk, default: Location, record: bool) -> SnapshotDisk:
     own = _attribute(disk)
     location = entry.location
     if location is Location.UNSET:
-        usable = own is not Location.UNSET and (not require_match or own is Location.NO)
+        usable = own is not Location.UNSET and (not record or own is Location.NO)
         location = own if usable else default
-    elif require_match and location is not default and not (location is Location.NO and own is Location.NO):
-        raise ConfigUnsupported(f"disk '{entry.name}' must use snapshot mode '{default.value}'")
     if entry.path is not None and location is not Location.EXTERNAL:
         raise ConfigUnsupported(
             f"file '{entry.path}' for disk '{disk.target}' requires use of external snapshot mode"

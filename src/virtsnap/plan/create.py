@@ -115,7 +115,7 @@ def prepare_request(
         raise OperationUnsupported("quiesce needs a guest agent, which this version does not drive yet")
     definition = DomainDefinition.parse(record.live_xml or record.config_xml)
     default = _default_location(snapshot, flags, record, parsed)
-    disks = align(snapshot, definition, default, is_regular, require_match=False)
+    disks = align(snapshot, definition, default, is_regular, record=False)
     snapshot = replace(snapshot, disks=disks, domain_xml=definition.to_inactive_xml())
     return CreateRequest(with_memory_place(snapshot, definition), flags)
 

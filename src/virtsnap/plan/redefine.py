@@ -92,7 +92,7 @@ def _aligned(given: Snapshot, is_regular: IsRegular) -> Snapshot:
         DomainDefinition.parse(given.domain_xml),
         default,
         is_regular,
-        require_match=default is Location.INTERNAL,
+        record=default is Location.INTERNAL,
     )
     return replace(given, disks=disks)
 
