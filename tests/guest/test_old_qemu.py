@@ -11,8 +11,10 @@ from lab.guest import GuestImage
 from tests.guest.machine import Machine, make_seed
 from tests.service.local_domain import processes_naming
 from tests.service.whole import assert_whole
+from virtsnap.engine.world import query_path
 from virtsnap.model.domain import DomainState
 from virtsnap.model.flags import SnapshotCreate
+from virtsnap.qemu.monitor import Monitor
 
 pytestmark = [
     pytest.mark.guest,
@@ -25,8 +27,8 @@ async def test_main_job(tmp_path: Path, image: GuestImage) -> None:
     seed = await make_seed(tmp_path / "seed", image, emulator)
     machine = await Machine.resume(tmp_path / "vm", seed)
     try:
-        executable = Path(f"/proc/{machine.instance.pid}/exe").resolve()
-        assert executable == emulator.resolve()
+        async with await Monitor.connect(query_path(machine.instance.run_dir)) as monitor:
+            assert (7, 2) <= monitor.version < (8,)
         assert await machine.marks() == ["seed"] * 3
         await machine.guest("counter start vda vdb")
         for name, flags in (("one", 0), ("two", SnapshotCreate.LIVE)):
