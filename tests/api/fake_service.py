@@ -32,6 +32,7 @@ from virtsnap.model.flags import (
     SnapshotDelete,
     SnapshotRevert,
 )
+from virtsnap.model.job import JobInfo, JobStats, JobType
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
 from virtsnap.service.interface import (
     BlockDevice,
@@ -58,6 +59,8 @@ class FakeService:
     def __init__(self, uri: str = "qemu:///embed?root=/fake", *, readonly: bool = False) -> None:
         self.uri = uri
         self.readonly = readonly
+        self.job = JobInfo()
+        self.completed = JobInfo()
         self.domains: dict[str, FakeDomain] = {}
         self.console = "/dev/null"
         self.now = 1_700_000_000
@@ -239,6 +242,24 @@ class FakeService:
     async def console_path(self, uuid: str, device: str | None = None) -> str:
         self._running(uuid)
         return self.console
+
+    async def job_info(self, uuid: str, flags: int = 0) -> JobInfo:
+        self.calls.append(("job-info", flags))
+        if not flags & JobStats.COMPLETED:
+            self._running(uuid)
+            return self.job
+        told = self.completed
+        if not flags & JobStats.KEEP_COMPLETED:
+            self.completed = JobInfo()
+        return told
+
+    async def abort_job(self, uuid: str, flags: int = 0) -> None:
+        self._writable("virDomainAbortJob")
+        self.calls.append(("abort-job", flags))
+        self._running(uuid)
+        if self.job.type is JobType.NONE:
+            raise OperationInvalid("no job is active on the domain")
+        self.job = JobInfo()
 
     async def snapshot_tree(self, uuid: str) -> SnapshotTree:
         return self._domain(uuid).tree

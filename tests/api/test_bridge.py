@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from virtsnap.api import aio, bridge, constants, sync
-from virtsnap.model import flags
+from virtsnap.model import flags, job
 from virtsnap.model.domain import DomainState
 
 
@@ -36,6 +36,9 @@ def test_constants_are_the_enums_numbers() -> None:
         "VIR_CONNECT_LIST_DOMAINS_": flags.DomainList,
         "VIR_DOMAIN_DEFINE_": flags.DomainDefine,
         "VIR_DOMAIN_DESTROY_": flags.DomainDestroy,
+        "VIR_DOMAIN_ABORT_JOB_": job.AbortJob,
+        "VIR_DOMAIN_JOB_": job.JobType,
+        "VIR_DOMAIN_JOB_STATS_": job.JobStats,
         "VIR_DOMAIN_REBOOT_": flags.ShutdownMethod,
         "VIR_DOMAIN_SHUTDOWN_": flags.ShutdownMethod,
         "VIR_DOMAIN_SNAPSHOT_CREATE_": flags.SnapshotCreate,
@@ -51,5 +54,5 @@ def test_constants_are_the_enums_numbers() -> None:
         prefix + member: int(value)
         for prefix, enum in prefixes.items()
         for member, value in enum.__members__.items()
-    }
+    } | {f"VIR_DOMAIN_JOB_OPERATION_{one.name}": one.number for one in job.JobOperation}
     assert {key: value for key, value in vars(constants).items() if key.startswith("VIR_")} == wanted

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ async def test_writing_memory_is_aborted_from_outside(
     assert await bare.cli_ok("domjobabort", "bare") == "\n"
     assert not writing.done(), "undoing it needs QEMU, which stands still"
     held.let_go()
-    with pytest.raises(Aborted, match="^operation aborted: job 'snapshot' canceled by client$"):
+    with pytest.raises(Aborted, match=r"^operation aborted: job 'snapshot' canceled by client$"):
         await writing
     assert await bare.names() == set()
     assert bare.files() == files - {"s.mem", "vda.s", "vdb.s"}
@@ -210,8 +210,6 @@ async def test_a_cancellation_by_the_caller_stays_one(
 
 
 async def test_of_a_holder_that_died_nothing_is_told(bare: BareDomain, crasher: Crasher) -> None:
-    ending = await crasher.run(bare, 3, "snapshot_create_xml", bare.full_xml("s").replace("memory", "x-"), 0)
-    assert not ending.died  # refused: nothing begun
     xml = "<domainsnapshot><name>s</name></domainsnapshot>"
     assert (await crasher.run(bare, 3, "snapshot_create_xml", xml, int(SnapshotCreate.DISK_ONLY))).died
     assert leftovers(bare) == {".job", ".abort"}
@@ -224,11 +222,11 @@ async def test_of_a_holder_that_died_nothing_is_told(bare: BareDomain, crasher: 
 
 
 @pytest.fixture
-def long_name(tmp_path: Path) -> Iterator[Path]:
+def long_name(tmp_path: Path) -> Path:
     folder = tmp_path
     while len(str(folder)) < 200:
         folder = folder / ("long" * 10)
-    yield folder
+    return folder
 
 
 async def test_paths_longer_than_a_socket_address(

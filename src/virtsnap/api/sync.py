@@ -221,6 +221,26 @@ class Domain:
         """MIME type and picture. Unlike libvirt-python's there is no stream to read it from."""
         return self._portal.run(self._aio.screenshot(screen, flags))
 
+    def jobInfo(self) -> list[int]:
+        """The job under way: its type, milliseconds elapsed and remaining, then bytes in all, processed and
+        remaining of all data, of memory, of files (virDomainGetJobInfo).
+        """
+        return self._portal.run(self._aio.jobInfo())
+
+    def jobStats(self, flags: int = 0) -> dict[str, int]:
+        """The job under way, or the last completed, by names. Flags: `JobStats` (virDomainGetJobStats)."""
+        return self._portal.run(self._aio.jobStats(flags))
+
+    def abortJob(self) -> int:
+        """Ask whoever works on the domain to undo it (virDomainAbortJob). Returns 0 without waiting for it.
+        Raises OperationInvalid when nobody does.
+        """
+        return self._portal.run(self._aio.abortJob())
+
+    def abortJobFlags(self, flags: int = 0) -> int:
+        """The same. Flags: `AbortJob` (virDomainAbortJobFlags)."""
+        return self._portal.run(self._aio.abortJobFlags(flags))
+
     def create(self) -> int:
         """Start the domain (virDomainCreate). Returns 0. See `createWithFlags`."""
         return self._portal.run(self._aio.create())

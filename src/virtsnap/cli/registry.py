@@ -41,6 +41,8 @@ GROUPS = (
             Entry("define", "define (but don't start) a domain from an XML file", "define"),
             Entry("destroy", "destroy (stop) a domain", "lifecycle"),
             Entry("domid", "convert a domain name or UUID to domain id", "names"),
+            Entry("domjobabort", "abort active domain job", "jobs"),
+            Entry("domjobinfo", "domain job information", "jobs"),
             Entry("domname", "convert a domain id or UUID to domain name", "names"),
             Entry("domuuid", "convert a domain name or id to domain UUID", "names"),
             Entry("dumpxml", "domain information in XML", "dumpxml"),

@@ -26,6 +26,8 @@ from virtsnap.store.database import Store, open_store
 
 if TYPE_CHECKING:
     from virtsnap.engine.world import World
+    from virtsnap.model.facts import DomainFacts
+    from virtsnap.model.steps import Plan
     from virtsnap.qemu.capabilities import Capabilities
 
 DEFAULT_EMULATOR = "/usr/bin/qemu-system-x86_64"
@@ -71,6 +73,7 @@ class Context:
     @contextlib.asynccontextmanager
     async def operation(self, uuid: str, progress: ProgressCallback | None = None) -> AsyncIterator[World]:
         """The domain's lock, with everything that was left open brought to its end first."""
+        from virtsnap.engine.jobs import job
         from virtsnap.engine.runner import Runner
         from virtsnap.engine.world import World
 
@@ -83,11 +86,21 @@ class Context:
         async with DomainLock(self.root, uuid).acquired():
             world = World(self.root, self.store, uuid, report)
             try:
-                await Runner(world).recover()
+                if (left := self.store.journal(uuid)) is not None:
+                    async with job(world, left.operation):
+                        await Runner(world).recover()
                 settle(self.store, world.record())
                 yield world
             finally:
                 await world.close()
+
+    async def run(self, world: World, plan: Plan, facts: DomainFacts) -> None:
+        """Carry a plan out, where other processes can see how far it is, and stop it."""
+        from virtsnap.engine.jobs import job
+        from virtsnap.engine.runner import Runner
+
+        async with job(world, plan.operation):
+            await Runner(world).run(plan, facts)
 
     async def capabilities(self, emulator: str | None = None) -> Capabilities:
         """What the emulator can do; asked once and remembered."""

@@ -166,6 +166,7 @@ class DomainCalls(Context):
 
     async def undefine(self, uuid: str, flags: int = 0) -> None:
         """Raises OperationInvalid while something would be lost that no flag gives up."""
+        from virtsnap.engine import jobs
         from virtsnap.formats.domain_xml import DomainDefinition
 
         self.writable("virDomainUndefine")
@@ -189,6 +190,7 @@ class DomainCalls(Context):
                     raise OperationInvalid("cannot undefine domain with nvram")
             with self.store.transaction() as tx:
                 tx.delete_domain(uuid)
+            jobs.forget(self.root, uuid)
 
     async def create(self, uuid: str, flags: int = 0) -> DomainHandle:
         """Start the domain. Raises OperationInvalid when it runs, Failed with QEMU's own words."""

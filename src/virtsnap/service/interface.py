@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
+from virtsnap.model.job import JobInfo
 from virtsnap.model.snapshot import SnapshotTree
 
 
@@ -101,6 +102,14 @@ class Service(Protocol):
     async def block_devices(self, uuid: str, inactive: bool = False) -> list[BlockDevice]: ...
     async def block_info(self, uuid: str, path: str) -> BlockInfo:
         """`path`: a disk target, or the path of its source."""
+        ...
+
+    async def job_info(self, uuid: str, flags: int = 0) -> JobInfo:
+        """What a process works on now for the domain (virDomainGetJobStats). `flags`: JobStats."""
+        ...
+
+    async def abort_job(self, uuid: str, flags: int = 0) -> None:
+        """Ask that process to undo it (virDomainAbortJobFlags). Returns without waiting for that."""
         ...
 
     async def screenshot(self, uuid: str, screen: int = 0) -> tuple[str, bytes]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from virtsnap.service.domains import DomainCalls
+from virtsnap.service.jobs import JobCalls
 from virtsnap.service.snapshots import SnapshotCalls
 
 
-class LocalService(DomainCalls, SnapshotCalls):
+class LocalService(DomainCalls, SnapshotCalls, JobCalls):
     """`service.interface.Service` over a root folder."""
 
 

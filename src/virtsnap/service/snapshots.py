@@ -51,7 +51,6 @@ class SnapshotCalls(Context):
         progress: ProgressCallback | None = None,
     ) -> str | PlanReport:
         """Take a snapshot. Raises Refused before anything is touched, Failed after it was undone."""
-        from virtsnap.engine.runner import Runner
         from virtsnap.formats.snapshot_xml import parse_snapshot
         from virtsnap.plan import create
         from virtsnap.qemu import facts as reader
@@ -74,11 +73,10 @@ class SnapshotCalls(Context):
             plan = create.plan_create(facts, request)
             if dry_run:
                 return _report(plan)
-            await Runner(world).run(plan, facts)
+            await self.run(world, plan, facts)
             return request.snapshot.name
 
     async def _redefine(self, uuid: str, xml: str, flag: SnapshotCreate, dry_run: bool) -> str | PlanReport:
-        from virtsnap.engine.runner import Runner
         from virtsnap.formats.snapshot_xml import parse_snapshot
         from virtsnap.plan import redefine
         from virtsnap.qemu import facts as reader
@@ -89,7 +87,7 @@ class SnapshotCalls(Context):
             plan = redefine.plan_redefine(facts, given, flag, reader.is_regular)
             if dry_run:
                 return _report(plan)
-            await Runner(world).run(plan, facts)
+            await self.run(world, plan, facts)
             return given.name
 
     async def snapshot_revert(
@@ -102,7 +100,6 @@ class SnapshotCalls(Context):
         progress: ProgressCallback | None = None,
     ) -> PlanReport | None:
         """Go back to a snapshot. Raises Refused before anything is touched, Failed after it was undone."""
-        from virtsnap.engine.runner import Runner
         from virtsnap.plan import revert
         from virtsnap.plan.requests import RevertRequest
         from virtsnap.qemu import facts as reader
@@ -115,7 +112,7 @@ class SnapshotCalls(Context):
             plan = revert.plan_revert(facts, request)
             if dry_run:
                 return _report(plan)
-            await Runner(world).run(plan, facts)
+            await self.run(world, plan, facts)
             return None
 
     async def snapshot_delete(
@@ -128,7 +125,6 @@ class SnapshotCalls(Context):
         progress: ProgressCallback | None = None,
     ) -> PlanReport | None:
         """Forget a snapshot. Raises Refused before anything is touched."""
-        from virtsnap.engine.runner import Runner
         from virtsnap.plan import delete
         from virtsnap.plan.requests import DeleteRequest
 
@@ -139,7 +135,7 @@ class SnapshotCalls(Context):
             plan = delete.plan_delete(facts, request)
             if dry_run:
                 return _report(plan)
-            await Runner(world).run(plan, facts)
+            await self.run(world, plan, facts)
             return None
 
     async def _facts(self, world: World, *, starts: bool = False) -> DomainFacts:

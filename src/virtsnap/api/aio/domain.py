@@ -111,6 +111,30 @@ class Domain:
         """MIME type and picture. Unlike libvirt-python's there is no stream to read it from."""
         return await self._service.screenshot(self._handle.uuid, screen)
 
+    # what another process does with it
+
+    async def jobInfo(self) -> list[int]:
+        """The job under way: its type, milliseconds elapsed and remaining, then bytes in all, processed and
+        remaining of all data, of memory, of files (virDomainGetJobInfo)."""
+        job = await self._service.job_info(self._handle.uuid)
+        amounts = [(one.total, one.processed, one.remaining) for one in (job.data, job.memory, job.disk)]
+        return [int(job.type), job.elapsed_ms, 0, *(figure for one in amounts for figure in one)]
+
+    async def jobStats(self, flags: int = 0) -> dict[str, int]:
+        """The job under way, or the last completed, by names. Flags: `JobStats` (virDomainGetJobStats)."""
+        job = await self._service.job_info(self._handle.uuid, flags)
+        return {"type": int(job.type), **job.stats()}
+
+    async def abortJob(self) -> int:
+        """Ask whoever works on the domain to undo it (virDomainAbortJob). Returns 0 without waiting for it.
+        Raises OperationInvalid when nobody does."""
+        return await self.abortJobFlags(0)
+
+    async def abortJobFlags(self, flags: int = 0) -> int:
+        """The same. Flags: `AbortJob` (virDomainAbortJobFlags)."""
+        await self._service.abort_job(self._handle.uuid, flags)
+        return 0
+
     # life
 
     async def create(self) -> int:
