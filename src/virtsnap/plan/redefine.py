@@ -14,6 +14,7 @@ from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.flags import SnapshotCreate as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
 from virtsnap.model.steps import Plan, StoreWrite
+from virtsnap.plan.abi import check_same_machine
 from virtsnap.plan.align import IsRegular, align
 from virtsnap.plan.create import check_name
 from virtsnap.plan.images import frozen_images
@@ -80,6 +81,8 @@ def _replacing(old: Snapshot, given: Snapshot) -> Snapshot:
         raise InvalidArg(f"cannot change between disk only and full system in snapshot {name}")
     if given.domain_xml is None:
         return replace(given, domain_xml=old.domain_xml)
+    if old.domain_xml is not None:
+        check_same_machine(DomainDefinition.parse(old.domain_xml), DomainDefinition.parse(given.domain_xml))
     return given
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from virtsnap.cli.args import Args
+from virtsnap.cli.errors import CliError
 from virtsnap.cli.files import read_text
 from virtsnap.cli.plantext import show
 from virtsnap.cli.session import Session
 from virtsnap.cli.spec import DOMAIN, DRY_RUN, JSON, Command, flag, positional
+from virtsnap.model.errors import BareInvalidArg, InvalidArg
 from virtsnap.model.flags import SnapshotCreate
 
 if TYPE_CHECKING:
-    from virtsnap.service.interface import DomainHandle
+    from virtsnap.service.interface import DomainHandle, PlanReport
 
 FLAGS: dict[str, int] = {
     "redefine": SnapshotCreate.REDEFINE,
@@ -41,14 +43,19 @@ OPTIONS = (
 
 async def create(session: Session, args: Args, domain: DomainHandle, xml: str, origin: str | None) -> None:
     """Create, or plan to, and say so. `origin`: the file the XML is from."""
-    service = await session.service()
-    result = await service.snapshot_create_xml(
-        domain.uuid,
-        xml,
-        args.flags(FLAGS),
-        dry_run=args.has("dry-run"),
-        progress=session.progress,
-    )
+    flags = args.flags(FLAGS)
+    try:
+        result = await _ask(session, args, domain, xml, flags)
+    except (InvalidArg, BareInvalidArg):
+        # virsh: a server may not know how to halt, so it is asked again without, and the domain ended after.
+        if not flags & SnapshotCreate.HALT:
+            raise
+        service = await session.service()
+        if not (await service.domain_info(domain.uuid)).persistent:
+            raise CliError("cannot halt after snapshot of transient domain") from None
+        result = await _ask(session, args, domain, xml, flags & ~SnapshotCreate.HALT)
+        if domain.id is not None and not args.has("dry-run"):
+            await service.destroy(domain.uuid)
     session.end_progress()
     if not isinstance(result, str):
         show(session, args, result)
@@ -58,6 +65,13 @@ async def create(session: Session, args: Args, domain: DomainHandle, xml: str, o
         session.extra(f"Domain snapshot {result} created")
     else:
         session.extra(f"Domain snapshot {result} created from '{origin}'")
+
+
+async def _ask(session: Session, args: Args, domain: DomainHandle, xml: str, flags: int) -> str | PlanReport:
+    service = await session.service()
+    return await service.snapshot_create_xml(
+        domain.uuid, xml, flags, dry_run=args.has("dry-run"), progress=session.progress
+    )
 
 
 async def _snapshot_create(session: Session, args: Args) -> None:

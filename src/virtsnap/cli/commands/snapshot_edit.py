@@ -51,7 +51,7 @@ async def _snapshot_edit(session: Session, args: Args) -> None:
 
 
 def _name_in(xml: str) -> str | None:
-    """The name that the edited text has; None when it has none or is not XML: the service says that better."""
+    """The name in the edited text; None when it has none or is not XML, which the service says better."""
     from xml.etree import ElementTree
 
     try:
