@@ -69,6 +69,10 @@ def _never(point: str) -> None:
     """Nothing falls here."""
 
 
+def _unnoted(settled: bool) -> None:
+    """Nothing is written down."""
+
+
 @dataclass
 class Host:
     """Files and QEMUs. `at` is called in the middle of effects: a crash may fall there."""
@@ -76,7 +80,12 @@ class Host:
     images: dict[str, Image] = field(default_factory=dict)
     memories: dict[str, Memory] = field(default_factory=dict)
     guests: dict[str, Guest] = field(default_factory=dict)
+    ended: dict[str, Guest] = field(default_factory=dict)
+    """Those that were killed, as they were."""
     at: Callable[[str], None] = _never
+    settled: bool = False
+    settle: Callable[[bool], None] = _unnoted
+    """As `engine.world.World` has them."""
     switched: dict[str, Content] = field(default_factory=dict)
     """Contents of the disks at the last SwitchLayers."""
     opened: dict[str, dict[str, Content]] = field(default_factory=dict)
@@ -104,6 +113,14 @@ class Host:
 
     def open_in(self, path: str) -> list[Guest]:
         return [g for g in self.guests.values() if any(path in self.chain(t) for t in g.tops.values())]
+
+    def kill(self, run_dir: str) -> None:
+        if run_dir in self.guests:
+            self.ended[run_dir] = self.guests.pop(run_dir)
+
+    def lose_power(self) -> None:
+        for run_dir in list(self.guests):
+            self.kill(run_dir)
 
     # --- the guests --------------------------------------------------------------------------------
     def tick(self) -> None:
@@ -163,7 +180,7 @@ class Host:
                     self.at("half of loading")
                     loading.memory, loading.waits = self.memories[step.path].value, False
             case s.KillQemu():
-                self.guests.pop(step.run_dir, None)
+                self.kill(step.run_dir)
             case s.RemoveFile():
                 self._remove(step.path)
             case s.MergeImages():
@@ -258,15 +275,25 @@ class Host:
         written = step.base if step.down else step.top
         users = self.open_in(written)
         for guest in users:
-            whole = any(step.top in self.chain(top) for top in guest.tops.values())
-            require(whole, f"{written} is open in QEMU and would be written by qemu-img")
+            if not any(step.top in self.chain(top) for top in guest.tops.values()):
+                # QEMU has been through with it before a crash; nobody else may write to it.
+                merged = step.down and (self.settled or self.content(step.top) == self.content(step.base))
+                require(merged, f"{written} is open in QEMU and would be written by qemu-img")
+                return
+        if self.settled and not users:
+            return
         if step.down:
-            moved = {k: v for path in reversed(run[:-1]) for k, v in self.images[path].clusters.items()}
-            for number, cluster in enumerate(sorted(moved)):
-                self.images[step.base].clusters[cluster] = moved[cluster]
+            for number, cluster in enumerate(sorted(self._above(run))):
+                self.images[step.base].clusters[cluster] = self._above(run)[cluster]
                 if number == 0:
                     self.at("half of a merge")
+                    self.tick()
             self.images[step.base].size = self.images[step.top].size
+            self.images[step.base].clusters |= self._above(run)
+            if any(step.top in guest.tops.values() for guest in users):
+                self.at("before it is settled")
+                self.settle(True)
+                self.at("after it is settled")
             for guest in users:
                 self._shorten(guest, step)
         else:
@@ -279,6 +306,10 @@ class Host:
                     self.at("half of a merge")
             require(step.below == self.images[step.base].backing, f"{step.base} stands on something else")
             self.images[step.top].backing = step.below
+
+    def _above(self, run: list[str]) -> Content:
+        """What the layers above the last one hold."""
+        return {k: v for path in reversed(run[:-1]) for k, v in self.images[path].clusters.items()}
 
     def _shorten(self, guest: Guest, step: s.MergeImages) -> None:
         """What QEMU does at the end of a commit: the layer above, or the disk, goes to the base."""
