@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -173,3 +174,54 @@ class Offline(RuleBasedStateMachine):
 TestOffline = Offline.TestCase
 TestOffline.settings = SETTINGS
 pytestmark = [pytest.mark.real, pytest.mark.timeout(0)]
+
+
+# --- found by them ----------------------------------------------------------------------------------------
+@pytest.fixture
+def history() -> Iterator[History]:
+    """One qcow2 disk."""
+    history = History(Shared.pen)
+    history.begin([Disk("vda")], Shared.cache)
+    yield history
+    history.laws()
+    history.end()
+
+
+ALL_FLAGS = SnapshotCreate.DISK_ONLY | SnapshotCreate.NO_METADATA
+
+
+def test_a_snapshot_that_leaves_a_disk_out_can_be_given_back(history: History) -> None:
+    history.add_disk(Disk("vdb"))
+    name = history.create(["internal", "no"], SnapshotCreate(0))
+    assert name is not None
+    history.edit(name, None, False)
+    history.delete(name, SnapshotDelete.METADATA_ONLY)
+    history.take_back(name, True)
+
+
+def test_a_redefinition_does_not_take_back_what_was_given_up_meanwhile(history: History) -> None:
+    name = history.create(["external"], SnapshotCreate(0))
+    assert name is not None
+    history.create(["external"], ALL_FLAGS)
+    history.edit(name, None, False)
+    history.clone(name)
+    history.laws()
+    while history.moments:
+        history.delete(min(history.moments), SnapshotDelete(0))
+        history.laws()
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_an_image_with_an_internal_snapshot_that_was_given_up_stays(history: History, forget: bool) -> None:
+    first = history.create(["external"], SnapshotCreate(0))
+    second = history.create(["internal"], SnapshotCreate(0) if forget else SnapshotCreate.NO_METADATA)
+    third = history.create(["internal"], SnapshotCreate(0))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    if forget:
+        history.delete(second, SnapshotDelete.METADATA_ONLY)
+    history.revert(first)
+    history.delete(third, SnapshotDelete(0))
+    history.laws()
+    history.delete(first, SnapshotDelete(0))

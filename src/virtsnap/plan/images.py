@@ -8,7 +8,8 @@ abandoned), an image that belongs to the domain's snapshots and is not named fal
 - exactly one image stands on it: the two are merged, in the direction that copies less;
 - several stand on it: it stays as their common base, at no cost, until one of them goes.
 
-An image with internal snapshots keeps what it stands on: their content reaches down to it.
+An image with internal snapshots keeps what it stands on: their content reaches down to it. One with internal
+snapshots that no snapshot of the tree knows is left alone altogether.
 
 So deleting any snapshot of any tree is possible, and after the last one is gone every chain is back to
 the one image it began with. An ORIGIN (the user's own file) is never deleted: merges go down into it.
@@ -113,8 +114,10 @@ class ImageGraph:
         return sorted(p for p, image in self.images.items() if image.backing == path)
 
     def loose(self, path: str) -> bool:
-        """Ours, and nothing names it."""
-        return path in self.owned and path not in self.named and path not in self.elsewhere
+        """Ours, and nothing names it, nor holds it an internal snapshot that we do not know."""
+        if path not in self.owned or path in self.named or path in self.elsewhere:
+            return False
+        return not self.images[path].tags
 
     def collapse(self, job_prefix: str, targets: Mapping[str, str], *, merge: bool = True) -> Collapse:
         """Apply the rule of the module's text until it no longer applies.

@@ -104,10 +104,10 @@ def _images(facts: DomainFacts, snapshot: Snapshot) -> list[tuple[str, ImageRole
     """The files that become part of the tree.
 
     A frozen image is an overlay of ours if an ancestor made it, else the user's origin; the snapshot's own
-    overlay is ours, if it is there. What the record of this name held before is as it was: an image of it
-    that is not ours was given up (--metadata), and carries files that we do not know.
+    overlay is ours, if it is there. What records in the tree name is as it was: an image of theirs that is
+    not ours was given up (--metadata, --no-metadata), and carries files that we do not know.
     """
-    before = set(frozen_images(facts.tree[snapshot.name]).values()) if snapshot.name in facts.tree else set()
+    known = {path for other in facts.tree for path in _named(other) if _is_there(facts, path)}
     images: list[tuple[str, ImageRole]] = []
     covered = {
         disk.name
@@ -117,7 +117,7 @@ def _images(facts: DomainFacts, snapshot: Snapshot) -> list[tuple[str, ImageRole
     }
     for target, path in frozen_images(snapshot).items():
         entry = snapshot.disk(target)
-        if path in facts.owned or path in before:
+        if path in facts.owned or path in known:
             continue
         if entry is not None and entry.location is Location.EXTERNAL:
             images.append((path, ImageRole.OVERLAY if target in covered else ImageRole.ORIGIN))
@@ -125,11 +125,22 @@ def _images(facts: DomainFacts, snapshot: Snapshot) -> list[tuple[str, ImageRole
         if disk.location is not Location.EXTERNAL or disk.path is None or disk.path in facts.owned:
             continue
         # A leaf names an overlay that a later revert has deleted; its name is free for others.
-        if disk.path in facts.images and not facts.images[disk.path].missing:
+        if disk.path not in known and _is_there(facts, disk.path):
             images.append((disk.path, ImageRole.OVERLAY))
     if snapshot.memory is Location.EXTERNAL and snapshot.memory_file is not None:
         images.append((snapshot.memory_file, ImageRole.MEMORY))
     return images
+
+
+def _is_there(facts: DomainFacts, path: str) -> bool:
+    """Among the images that are known."""
+    return path in facts.images and not facts.images[path].missing
+
+
+def _named(snapshot: Snapshot) -> set[str]:
+    """The images that a record is about."""
+    own = {disk.path for disk in (*snapshot.disks, *snapshot.revert_disks) if disk.path is not None}
+    return own | set(frozen_images(snapshot).values())
 
 
 def _ancestors(tree: SnapshotTree, snapshot: Snapshot) -> list[Snapshot]:
