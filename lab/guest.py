@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import cpio, modules, packages
+from lab import cpio, guest_agent, modules, packages
 
 ROOTFS = Path(__file__).parent / "rootfs"
 
@@ -44,8 +44,11 @@ def default_cache() -> Path:
     return Path(chosen) if chosen else Path(__file__).parent.parent / ".cache" / "lab"
 
 
-def build(cache: Path | None = None) -> GuestImage:
-    """Build the guest, or find it built. Raises `packages.LabError` when its parts cannot be had."""
+def build(cache: Path | None = None, *, agent: bool = False) -> GuestImage:
+    """Build the guest, or find it built. Raises `packages.LabError` when its parts cannot be had.
+
+    `agent`: the variant that has QEMU's guest agent in it (`rootfs/agent`).
+    """
     cache = (cache or default_cache()).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / "lock"):
@@ -61,7 +64,21 @@ def build(cache: Path | None = None) -> GuestImage:
                 _initramfs(kernel / "modules", busybox).write(Path(new.name))
             os.chmod(new.name, 0o644)
             os.replace(new.name, initrd)
+        if agent:
+            initrd = _with_agent(initrd, packages.guest_agent(cache))
     return GuestImage(kernel / "vmlinuz", initrd, release)
+
+
+def _with_agent(initrd: Path, program: Path) -> Path:
+    both = initrd.with_name(f"{initrd.name}-agent")
+    if not both.exists():
+        with tempfile.NamedTemporaryFile(prefix="initrd-", dir=both.parent, delete=False) as new:
+            guest_agent.archive(program, ROOTFS / "agent").write(Path(new.name))
+            whole = initrd.read_bytes() + Path(new.name).read_bytes()
+            Path(new.name).write_bytes(whole)
+        os.chmod(new.name, 0o644)
+        os.replace(new.name, both)
+    return both
 
 
 def _key(release: str, busybox: Path) -> str:

@@ -1,4 +1,4 @@
-"""Gets the guest's parts, a kernel and a static busybox, out of the distribution's own packages.
+"""Gets the guest's parts, a kernel, a static busybox and an agent, out of the distribution's own packages.
 
 Nothing is installed: packages are downloaded with the machine's apt configuration and unpacked into the
 cache, so no root is needed and no boot loader or initramfs of the host is touched.
@@ -58,6 +58,18 @@ def static_busybox(cache: Path) -> Path:
                 path for path in (work / "tree").rglob("busybox") if path.is_file() and "bin" in path.parts
             )
             shutil.move(unpacked, kept)
+    return kept
+
+
+def guest_agent(cache: Path) -> Path:
+    """QEMU's guest agent, of the machine's own release, since it runs with the machine's libraries."""
+    kept = cache / "qemu-ga"
+    if not kept.exists():
+        with _apt(cache) as apt, tempfile.TemporaryDirectory(prefix="agent-", dir=cache) as text:
+            work = Path(text)
+            apt.download(["qemu-guest-agent"], work)
+            found = next(path for path in (work / "tree").rglob("qemu-ga") if path.is_file())
+            shutil.move(found, kept)
     return kept
 
 
