@@ -473,11 +473,6 @@ REQUESTS: dict[str, tuple[Ask, type[Refused], str]] = {
         OperationUnsupported,
         "Operation not supported: internal snapshot of a running VM must include the memory state",
     ),
-    "quiesce": (
-        Ask(RUNNING, Flag.DISK_ONLY | Flag.QUIESCE),
-        OperationUnsupported,
-        "Operation not supported: quiesce needs a guest agent, which this version does not drive yet",
-    ),
 }
 
 

@@ -35,6 +35,7 @@ class ErrorCode(Enum):
     OPERATION_TIMEOUT = (68, "Timed out during operation: ")
     INVALID_DOMAIN_SNAPSHOT = (71, "Invalid domain snapshot: ")
     NO_DOMAIN_SNAPSHOT = (72, "Domain snapshot not found: ")
+    ARGUMENT_UNSUPPORTED = (74, "argument unsupported: ")
     SNAPSHOT_REVERT_RISKY = (77, "revert requires force: ")
     OPERATION_ABORTED = (78, "operation aborted: ")
     OVERFLOW = (82, "numerical overflow: ")
@@ -130,6 +131,18 @@ class OperationUnsupported(Refused):
     """The combination cannot work (code 84)."""
 
     code = ErrorCode.OPERATION_UNSUPPORTED
+
+
+class ArgumentUnsupported(Refused):
+    """What the call asks for is not there (code 74)."""
+
+    code = ErrorCode.ARGUMENT_UNSUPPORTED
+
+
+class AgentRefused(Refused):
+    """There is no guest agent to ask, or it does not answer (code 86)."""
+
+    code = ErrorCode.AGENT_UNRESPONSIVE
 
 
 class OperationDenied(Refused):

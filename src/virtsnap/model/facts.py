@@ -83,6 +83,20 @@ class FileFacts:
 
 
 @dataclass(frozen=True)
+class AgentFacts:
+    """The guest agent of a running domain, as a request that needs it finds it."""
+
+    configured: bool
+    """The definition has the agent's channel."""
+    socket: str | None = None
+    """Where QEMU passes on what is said to the agent."""
+    problem: str | None = None
+    """Why the agent cannot be asked, in libvirt's words."""
+    frozen: bool = False
+    """Somebody has made the guest's file systems stand still already."""
+
+
+@dataclass(frozen=True)
 class DomainFacts:
     """Everything known of a domain at one instant."""
 
@@ -112,6 +126,8 @@ class DomainFacts:
     """The domain id that a start in this plan will use."""
     root: str = ""
     """Folder of the connection's own files."""
+    agent: AgentFacts | None = None
+    """None where the request does not need it."""
 
     def chain(self, path: str) -> tuple[ImageFacts, ...]:
         """The images from `path` down to the one that stands on nothing."""

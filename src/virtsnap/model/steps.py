@@ -46,6 +46,21 @@ class PauseGuest:
 
 
 @dataclass(frozen=True)
+class FreezeGuest:
+    """Have the guest agent make the file systems consistent on their disks, and let them stand still."""
+
+    socket: str
+    """Of the agent's channel."""
+
+
+@dataclass(frozen=True)
+class ThawGuest:
+    """Have the guest agent let the file systems go on."""
+
+    socket: str
+
+
+@dataclass(frozen=True)
 class SaveMemory:
     """Write memory and device state to a file. With `live` the guest runs on until QEMU converges."""
 
@@ -261,6 +276,8 @@ Step = (
     CreateOverlay
     | AttachOverlay
     | PauseGuest
+    | FreezeGuest
+    | ThawGuest
     | SaveMemory
     | SwitchLayers
     | ResumeGuest

@@ -37,6 +37,7 @@ from virtsnap.model.steps import (
     AttachOverlay,
     CreateOverlay,
     Declare,
+    FreezeGuest,
     KillQemu,
     PauseGuest,
     Plan,
@@ -48,7 +49,9 @@ from virtsnap.model.steps import (
     StoreWrite,
     SwitchLayers,
     TagDisks,
+    ThawGuest,
 )
+from virtsnap.plan.agent import usable_agent
 from virtsnap.plan.align import IsRegular, align
 from virtsnap.plan.describe import mib
 from virtsnap.plan.internal import (
@@ -111,8 +114,6 @@ def prepare_request(
     if flags & Flag.LIVE and (not record.active or snapshot.memory is not Location.EXTERNAL):
         raise OperationUnsupported("live snapshot creation is supported only during full system snapshots")
     snapshot = _located(snapshot, flags, record)
-    if flags & Flag.QUIESCE and record.active:
-        raise OperationUnsupported("quiesce needs a guest agent, which this version does not drive yet")
     definition = DomainDefinition.parse(record.live_xml or record.config_xml)
     default = _default_location(snapshot, flags, record, parsed)
     disks = align(snapshot, definition, default, is_regular, record=False)
@@ -466,6 +467,7 @@ def _plan_active(
     manual = any(entry.location is Location.MANUAL for entry in snapshot.disks)
     live = bool(flags & Flag.LIVE)
     halt = bool(flags & Flag.HALT)
+    agent = usable_agent(facts) if flags & Flag.QUIESCE else None
     prepare: list[Step] = list(guards(snapshot))
 
     attached: list[tuple[str, str, int]] = []
@@ -481,6 +483,8 @@ def _plan_active(
     if snapshot.memory is Location.INTERNAL:
         # QEMU itself lets the guest go on when the job is done; it must not, if disks switch afterwards.
         stands_still = bool(attached) or halt
+    if agent is not None:
+        prepare.append(FreezeGuest(agent))
     if running and stands_still:
         prepare.append(PauseGuest())
     if snapshot.memory is Location.INTERNAL:
@@ -526,6 +530,9 @@ def _plan_active(
     elif record.state is DomainState.RUNNING and snapshot.memory is Location.INTERNAL:
         # QEMU has stopped it and let it go on.
         after = replace(after, reason=Reason.RUNNING_UNPAUSED)
+    if agent is not None and after.state is DomainState.RUNNING:
+        # Not of a guest that was ended; one that stays paused is thawed by `resume`.
+        finish.append(ThawGuest(agent))
     if memory and snapshot.memory_file is not None:
         finish.append(SealMemory(snapshot.memory_file))
     finish.append(_write(facts, request, snapshot, disks, after))
@@ -536,17 +543,17 @@ def _plan_active(
         commit=SwitchLayers(tuple(attached)) if attached else Declare(),
         finish=tuple(finish),
         forward_if_gone=running and snapshot.memory is Location.NO,
-        pause=_pause(facts, snapshot, running, live),
+        pause=_pause(facts, snapshot, running, live, agent is not None),
     )
 
 
-def _pause(facts: DomainFacts, snapshot: Snapshot, running: bool, live: bool) -> str:
+def _pause(facts: DomainFacts, snapshot: Snapshot, running: bool, live: bool, quiesced: bool) -> str:
     if not running:
         return "none (the guest is not running)"
     if any(entry.location is Location.MANUAL for entry in snapshot.disks):
         return "until you resume the guest: a disk is for you to snapshot"
     if snapshot.memory is Location.NO:
-        return "none"
+        return "none; its file systems stand still while the disks switch" if quiesced else "none"
     if live:
         return "short, at the end of writing the memory"
     return f"while the memory is written (up to {mib(facts.memory_in_use)})"

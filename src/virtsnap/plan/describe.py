@@ -47,6 +47,10 @@ def sentence(step: s.Step) -> str:
             return f"open {path} for disk {target}"
         case s.PauseGuest():
             return "pause the guest"
+        case s.FreezeGuest():
+            return "freeze the guest's file systems"
+        case s.ThawGuest():
+            return "thaw the guest's file systems"
         case s.SaveMemory(path=path, way=way, live=live):
             return f"write memory to {path} ({way.value}{', live' if live else ''})"
         case s.SwitchLayers(disks=disks):

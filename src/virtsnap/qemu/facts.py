@@ -1,7 +1,7 @@
 """The only reader of the world for plans: takes one frozen picture of a domain and its images.
 
-Two parts, both under the domain's lock: `gather` before the request is understood, and `with_files` for the
-paths that the request turned out to be about.
+In parts, all under the domain's lock: `gather` before the request is understood, `with_files` for the paths
+that the request turned out to be about, and `with_agent` where it needs the guest's help.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ from dataclasses import replace
 
 from virtsnap.formats import qcow2
 from virtsnap.formats.domain_xml import DomainDefinition
-from virtsnap.model.domain import DomainRecord
-from virtsnap.model.errors import VirtsnapError
-from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole, InternalSnapshot, MemoryWay
+from virtsnap.formats.guest_agent import agent_channel
+from virtsnap.model.domain import DomainRecord, DomainState
+from virtsnap.model.errors import Failed, VirtsnapError
+from virtsnap.model.facts import (
+    AgentFacts,
+    DomainFacts,
+    FileFacts,
+    ImageFacts,
+    ImageRole,
+    InternalSnapshot,
+    MemoryWay,
+)
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.plan.images import definition_images, frozen_images
-from virtsnap.qemu import blocks, images, process
+from virtsnap.qemu import agent, blocks, images, process
 from virtsnap.qemu.monitor import Monitor
 
 _TABLE_ENTRY_BYTES = 2048
@@ -74,6 +83,20 @@ async def with_files(facts: DomainFacts, paths: Iterable[str]) -> DomainFacts:
     folders = {os.path.dirname(path) for path in paths} - set(facts.free)
     free = {folder: size for folder in folders if (size := _free(folder)) is not None}
     return replace(facts, files={**facts.files, **files}, free={**facts.free, **free})
+
+
+async def with_agent(facts: DomainFacts, monitor: Monitor | None) -> DomainFacts:
+    """The picture, with whether the guest agent answers. Asks it nothing unless the guest runs."""
+    xml, running = facts.record.live_xml, facts.record.state is DomainState.RUNNING
+    channel = agent_channel(xml) if xml is not None and running and monitor is not None else None
+    if channel is None or monitor is None:
+        return replace(facts, agent=AgentFacts(configured=False))
+    try:
+        socket = await agent.open_socket(monitor, channel)
+        found = AgentFacts(True, socket, frozen=await agent.is_frozen(socket))
+    except Failed as error:
+        found = AgentFacts(True, problem=error.detail)
+    return replace(facts, agent=found)
 
 
 def file_facts(path: str) -> FileFacts:

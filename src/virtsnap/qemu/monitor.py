@@ -114,7 +114,7 @@ class Monitor:
         sock: socket.socket | None = None
         try:
             async with asyncio.timeout(timeout):
-                sock = await _connect_socket(path)
+                sock = await connect_socket(path)
                 await client.connect(sock)
         except TimeoutError as error:
             if sock is not None:
@@ -232,7 +232,7 @@ class Monitor:
                 self._lost.set_result(None)
 
 
-async def _connect_socket(path: str) -> socket.socket:
+async def connect_socket(path: str) -> socket.socket:
     """A connected socket; waits while the listen queue is full."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -70,6 +70,8 @@ class SnapshotCalls(Context):
             request = create.prepare_request(parsed, flag, record, now, taken, reader.is_regular)
             facts = await self._facts(world)
             facts = await reader.with_files(facts, create.paths_of(request))
+            if flag & SnapshotCreate.QUIESCE:
+                facts = await reader.with_agent(facts, await world.monitor())
             plan = create.plan_create(facts, request)
             if dry_run:
                 return _report(plan)

@@ -7,15 +7,15 @@ The contract of every kind:
   nothing to undo;
 - `probe` tells from the world alone whether a commit happened: True, False, or None when nothing can tell.
 
-One class per kind, grouped in files by what they touch: image files, a running QEMU, its process, merges,
-the store. A new kind is a record in `model.steps`, a class here and a line in the table below.
+One class per kind, grouped in files by what they touch: image files, a running QEMU, its process, the guest
+agent, merges, the store. A new kind is a record in `model.steps`, a class here and a line in the table below.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from virtsnap.engine.steps import guest, internal, layers, merge, process, store_write
+from virtsnap.engine.steps import agent, guest, internal, layers, merge, process, store_write
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
 
@@ -34,6 +34,8 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.SwitchLayers: layers.SwitchLayers(),
     s.RemoveFile: layers.RemoveFile(),
     s.PauseGuest: guest.PauseGuest(),
+    s.FreezeGuest: agent.FreezeGuest(),
+    s.ThawGuest: agent.ThawGuest(),
     s.ResumeGuest: guest.ResumeGuest(),
     s.SettleGuest: guest.SettleGuest(),
     s.SaveMemory: guest.SaveMemory(),
