@@ -24,7 +24,6 @@ from virtsnap.model.errors import (
     InternalRefused,
     InvalidArg,
     NoDomain,
-    NoSupport,
     OperationFailed,
     OperationInvalid,
     OperationUnsupported,
@@ -37,7 +36,6 @@ from virtsnap.model.flags import (
     DomainStart,
     DomainUndefine,
     DomainXml,
-    ShutdownMethod,
 )
 from virtsnap.service import schemas
 from virtsnap.service.context import DEFAULT_EMULATOR, Context
@@ -235,21 +233,32 @@ class DomainCalls(Context):
                 (self.root / "log" / f"{uuid}.log").unlink(missing_ok=True)
 
     async def shutdown(self, uuid: str, flags: int = 0) -> None:
-        """Press the power button. Raises OperationInvalid when it does not run."""
+        """Ask the guest to shut down, by its agent or the power button (`service.power`).
+
+        Raises OperationInvalid when it does not run, and what the agent does if only that is wanted.
+        """
+        from virtsnap.service import power
+
         self.writable("virDomainShutdown")
-        _acpi_only(flags, "qemuDomainShutdownFlags")
+        method = power.check_method(flags, "qemuDomainShutdownFlags")
         async with self.operation(uuid) as world:
-            await (await _running(world)).execute("system_powerdown")
+            monitor = await _running(world)
+            if not await power.by_agent(world, monitor, method, "powerdown"):
+                await monitor.execute("system_powerdown")
 
     async def reboot(self, uuid: str, flags: int = 0) -> None:
-        """Press the power button and start the guest again when it is down, in the same process.
+        """Have the agent restart the guest, or press the power button and start it again when it is down.
 
         Waits for the guest, since nobody else does. Raises Failed when it does not react in two minutes.
         """
+        from virtsnap.service import power
+
         self.writable("virDomainReboot")
-        _acpi_only(flags, "qemuDomainReboot")
+        method = power.check_method(flags, "qemuDomainReboot")
         async with self.operation(uuid) as world:
             monitor = await _running(world)
+            if await power.by_agent(world, monitor, method, _reboot_mode(world.record())):
+                return
             await monitor.execute("set-action", shutdown="pause")
             try:
                 async with monitor.events("SHUTDOWN") as listener, asyncio.timeout(_REBOOT_SECONDS):
@@ -284,6 +293,8 @@ class DomainCalls(Context):
 
     async def resume(self, uuid: str) -> None:
         """Let the virtual CPUs run. Raises OperationInvalid when they do."""
+        from virtsnap.service import power
+
         self.writable("virDomainResume")
         async with self.operation(uuid) as world:
             monitor = await _running(world)
@@ -294,6 +305,9 @@ class DomainCalls(Context):
                 raise OperationInvalid("domain is already running")
             await monitor.execute("cont")
             self._put_reason(record, Reason.RUNNING_UNPAUSED)
+            if record.reason is Reason.PAUSED_SNAPSHOT:
+                # A manual snapshot with --quiesce leaves the guest so.
+                await power.thaw(world, monitor)
 
     def _put_reason(self, record: DomainRecord, reason: Reason) -> None:
         with self.store.transaction() as tx:
@@ -420,11 +434,12 @@ def _known(flags: int, allowed: type[F], function: str) -> F:
     return allowed(flags)
 
 
-def _acpi_only(flags: int, function: str) -> None:
-    flag = _known(flags, ShutdownMethod, function)
-    if flag & ~ShutdownMethod.ACPI_POWER_BTN:
-        names = ", ".join(x.name or "" for x in ShutdownMethod if flag & x and x.value != 1)
-        raise NoSupport(f"only the ACPI power button is supported, not {names.lower()}")
+def _reboot_mode(record: DomainRecord) -> str:
+    """What guest-shutdown is told: a domain that ends when its guest restarts only goes down (libvirt)."""
+    from virtsnap.formats.domain_xml import DomainDefinition
+
+    ends = DomainDefinition.parse(record.live_xml or record.config_xml).on_reboot in ("destroy", "preserve")
+    return "powerdown" if ends else "reboot"
 
 
 async def _running(world: World) -> Monitor:
