@@ -40,7 +40,7 @@ def loads(text: str, expected: type[T]) -> T:
     """The value again, equal to what was written. Raises Damaged."""
     try:
         value = _decode(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"the journal cannot be read: {error}") from error
     if not isinstance(value, expected):
         raise Damaged(f"the journal holds a {type(value).__name__} instead of a {expected.__name__}")

@@ -55,7 +55,7 @@ def parse(data: bytes) -> Qcow2Header | None:
         virtual_size=virtual_size,
         cluster_size=1 << cluster_bits,
         backing=backing,
-        backing_format=_backing_format(data, header_length),
+        backing_format=_backing_format(data[: name_offset or 1 << cluster_bits], header_length),
         extended_l2=bool(features & _EXTENDED_L2),
         corrupt=bool(features & _CORRUPT),
         snapshot_count=struct.unpack_from(">I", data, 60)[0],
