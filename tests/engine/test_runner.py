@@ -146,6 +146,16 @@ OPERATIONS = {
 }
 
 operations = pytest.mark.parametrize("name", OPERATIONS)
+recoveries = pytest.mark.parametrize(
+    "name",
+    [
+        *("create, shut off", "create, disks of a running guest", "create, full system"),
+        *("create, full system, live", "create, full system of a paused guest"),
+        *("revert, running to booted", "revert, running to memory", "revert, old QEMU first"),
+        *("delete, up", "delete, both ways", "delete, current", "destroy"),
+    ],
+)
+"""One of each shape that a recovery can have."""
 
 
 class Trial:
@@ -283,7 +293,7 @@ def test_a_process_that_dies_anywhere(trial: Trial) -> None:
     assert "rest" not in seen
 
 
-@operations
+@recoveries
 def test_a_recovery_that_dies_anywhere(trial: Trial) -> None:
     seen = set()
     for k, left in crashes(trial):
