@@ -79,7 +79,7 @@ def patched(offset: int, *numbers: int) -> bytes:
         (GOOD[:91], "failed to read qemu header"),
         (b"QFI\xfb" + GOOD[4:], "image magic is incorrect"),
         (SaveImageHeader("<domain/>").encode(partial=True), "save image is incomplete"),
-        (patched(16, 3), "image version is not supported (3 > 2)"),
+        (patched(16, 3), "image version is not supported (50331648 > 2)"),
         (patched(20, 0), "invalid header data length: 0"),
         (patched(20, 0xFFFFFFFF), "invalid header data length: 4294967295"),
         (patched(28, 7), "unsupported save image format: 7"),

@@ -59,7 +59,8 @@ def settle(store: Store, record: DomainRecord) -> DomainRecord:
     A transient domain that ended is forgotten; its record comes back all the same, for the last word on it.
     """
     now = observed(record)
-    if now == record:
+    ended = not now.active and not now.persistent
+    if now == record and not ended:
         return now
     with store.transaction() as tx:
         if now.active or now.persistent:

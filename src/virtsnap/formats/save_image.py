@@ -30,6 +30,10 @@ _MAX_DATA_BYTES = 64 << 20
 """No domain XML is that long; a number beyond it is garbage, not a length to allocate."""
 
 
+class NoImage(OperationFailed):
+    """The file is no memory image at all, or one that was never finished: nothing of it can be used."""
+
+
 class SaveFormat(IntEnum):
     """How the stream after the head is kept (libvirt's image format numbers)."""
 
@@ -91,8 +95,10 @@ def decode(data: bytes) -> SaveImageHeader:
     """
     length, was_running, format, cookie_offset = _numbers(data[:FIXED_BYTES])
     area = data[FIXED_BYTES : FIXED_BYTES + length]
-    if len(area) < length or cookie_offset >= length:
+    if len(area) < (cookie_offset or length) or cookie_offset >= length:
         raise OperationFailed("failed to read domain XML")
+    if len(area) < length:
+        raise OperationFailed("failed to read cookie")
     xml_area = area[:cookie_offset] if cookie_offset else area
     cookie = _text(area[cookie_offset:]) if cookie_offset else None
     return SaveImageHeader(_text(xml_area), cookie, bool(was_running), SaveFormat(format), length)
@@ -101,17 +107,17 @@ def decode(data: bytes) -> SaveImageHeader:
 def _numbers(fixed: bytes) -> tuple[int, int, int, int]:
     """(data length, was running, format, cookie offset), checked."""
     if len(fixed) < FIXED_BYTES:
-        raise OperationFailed("failed to read qemu header")
+        raise NoImage("failed to read qemu header")
     magic = fixed[:16]
     if magic == PARTIAL_MAGIC:
-        raise OperationFailed("save image is incomplete")
+        raise NoImage("save image is incomplete")
     if magic != MAGIC:
-        raise OperationFailed("image magic is incorrect")
+        raise NoImage("image magic is incorrect")
     version, *numbers = struct.unpack_from("<5I", fixed, 16)
     if version > _VERSION:
         swapped, *numbers = struct.unpack_from(">5I", fixed, 16)
         if swapped > _VERSION:
-            raise OperationFailed(f"image version is not supported ({version} > {_VERSION})")
+            raise OperationFailed(f"image version is not supported ({swapped} > {_VERSION})")
         version = swapped
     length, was_running, format, cookie_offset = numbers
     if length == 0 or length > _MAX_DATA_BYTES:

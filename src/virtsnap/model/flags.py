@@ -68,6 +68,15 @@ class DomainStart(IntFlag):
     RESET_NVRAM = 32
 
 
+class DomainSaveRestore(IntFlag):
+    """virDomainSaveRestoreFlags."""
+
+    BYPASS_CACHE = 1
+    RUNNING = 2
+    PAUSED = 4
+    RESET_NVRAM = 8
+
+
 class DomainDefine(IntFlag):
     """virDomainDefineFlags."""
 

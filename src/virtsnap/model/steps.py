@@ -70,6 +70,18 @@ class SaveMemory:
     was_running: bool
     domain_xml: str
     cookie_xml: str | None = None
+    resumes: bool | None = None
+    """Whether the image says that the guest goes on when it is restored, if not as it was."""
+    compression: str | None = None
+    """The stream passes through this program: a libvirt image format, gzip to zstd."""
+    channels: int = 0
+    """QEMU's threads that write at once; with SPARSE only. 0: one, without multifd."""
+    direct: bool = False
+    """Past the host's cache; needs channels."""
+    job: str = "snapshot"
+    """libvirt's name of the job, for messages."""
+    label: str = "Snapshot"
+    """What the progress is called."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,10 @@ class LoadMemory:
 
     run_dir: str
     path: str
+    channels: int = 0
+    direct: bool = False
+    job: str = "snapshot"
+    label: str = "Snapshot revert"
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,23 @@ class RemoveFile:
     """Delete a file that nothing names any more."""
 
     path: str
+
+
+@dataclass(frozen=True)
+class MoveFile:
+    """Give a finished file its final name; what had that name is gone."""
+
+    source: str
+    path: str
+
+
+@dataclass(frozen=True)
+class NoteDisks:
+    """Write down what the disks of a managed save look like, so that it is not resumed on others."""
+
+    path: str
+    disks: tuple[tuple[str, str, str, str], ...]
+    """(target, source in the saved definition, source in the domain's definition now, format)."""
 
 
 @dataclass(frozen=True)
@@ -287,6 +320,8 @@ Step = (
     | LoadMemory
     | KillQemu
     | RemoveFile
+    | MoveFile
+    | NoteDisks
     | MergeImages
     | RelinkBacking
     | GuardTag

@@ -69,6 +69,10 @@ def sentence(step: s.Step) -> str:
             return "end the old QEMU"
         case s.RemoveFile(path=path):
             return f"delete {path}"
+        case s.MoveFile(source=source, path=path):
+            return f"rename {source} to {path}"
+        case s.NoteDisks():
+            return "note what the disks look like"
         case s.MergeImages():
             source, into = (step.top, step.base) if step.down else (step.base, step.top)
             return f"{step.target}: merge {source} into {into} (up to {mib(step.bytes)})"

@@ -177,11 +177,19 @@ class Monitor:
         except QMPError as error:
             raise MonitorLost() from error
 
-    async def send_fd(self, descriptor: int, *, name: str | None = None, opaque: str | None = None) -> int:
+    async def send_fd(
+        self,
+        descriptor: int,
+        *,
+        name: str | None = None,
+        opaque: str | None = None,
+        set_id: int | None = None,
+    ) -> int:
         """Give QEMU a duplicate of `descriptor`; the caller keeps its own.
 
         With `name` QEMU holds it as that (QMP `getfd`), and 0 is returned. Otherwise it becomes a set of
-        descriptors (`add-fd`, with `opaque` as its note) and the answer is N of /dev/fdset/N.
+        descriptors (`add-fd`, with `opaque` as its note), or joins the set `set_id`; the answer is N of
+        /dev/fdset/N.
         """
         # QEMU keeps the descriptor that came last, so a second one must not slip in before the command.
         async with self._descriptor_lock:
@@ -195,7 +203,8 @@ class Monitor:
             if name is not None:
                 await self.execute("getfd", fdname=name)
                 return 0
-            arguments = {} if opaque is None else {"opaque": opaque}
+            given: dict[str, Any] = {"opaque": opaque, "fdset-id": set_id}
+            arguments = {key: value for key, value in given.items() if value is not None}
             answer = await self.execute_raw("add-fd", arguments)
             return int(answer["fdset-id"])
 

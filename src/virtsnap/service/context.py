@@ -60,6 +60,7 @@ class Context:
         record = self._record(uuid)
         lock = DomainLock(self.root, uuid)
         stale = observed(record) != record or self.store.journal(uuid) is not None
+        stale = stale or not (record.active or record.persistent)
         if stale and not self.readonly and lock.try_acquire():
             lock.release()
             try:
@@ -94,7 +95,7 @@ class Context:
             finally:
                 await world.close()
 
-    async def run(self, world: World, plan: Plan, facts: DomainFacts) -> None:
+    async def run(self, world: World, plan: Plan, facts: DomainFacts | None = None) -> None:
         """Carry a plan out, where other processes can see how far it is, and stop it."""
         from virtsnap.engine.jobs import job
         from virtsnap.engine.runner import Runner

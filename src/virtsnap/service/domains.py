@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
 import uuid as uuids
@@ -40,6 +41,7 @@ from virtsnap.model.flags import (
 from virtsnap.service import schemas
 from virtsnap.service.context import DEFAULT_EMULATOR, Context
 from virtsnap.service.interface import BlockDevice, DomainHandle
+from virtsnap.service.managed import ManagedSave
 
 if TYPE_CHECKING:
     from virtsnap.engine.world import World
@@ -58,11 +60,15 @@ class DomainCalls(Context):
     async def list_domains(self, flags: int = 0) -> list[DomainHandle]:
         """Domains that every group of the flags lets through, by name."""
         _known(flags, DomainList, "qemuConnectListAllDomains")
-        found = [await self.look(record.uuid) for record in self.store.domains()]
+        found = []
+        for record in self.store.domains():
+            with contextlib.suppress(NoDomain):  # a transient one that has ended meanwhile
+                found.append(await self.look(record.uuid))
         return [_handle(record) for record in found if self._listed(record, DomainList(flags))]
 
     def _listed(self, record: DomainRecord, flags: DomainList) -> bool:
         f, state = DomainList, record.state
+        saved = ManagedSave.of(self.root, record.uuid).exists
         other = state not in (DomainState.RUNNING, DomainState.PAUSED, DomainState.SHUTOFF)
         has_snapshot = (
             len(self.store.tree(record.uuid)) > 0 if flags & (f.HAS_SNAPSHOT | f.NO_SNAPSHOT) else False
@@ -76,7 +82,7 @@ class DomainCalls(Context):
                 f.SHUTOFF: state is DomainState.SHUTOFF,
                 f.OTHER: other,
             },
-            {f.MANAGEDSAVE: False, f.NO_MANAGEDSAVE: True},
+            {f.MANAGEDSAVE: saved, f.NO_MANAGEDSAVE: not saved},
             {f.AUTOSTART: record.autostart, f.NO_AUTOSTART: not record.autostart},
             {f.HAS_SNAPSHOT: has_snapshot, f.NO_SNAPSHOT: not has_snapshot},
             {f.HAS_CHECKPOINT: False, f.NO_CHECKPOINT: True},
@@ -177,6 +183,9 @@ class DomainCalls(Context):
                 with self.store.transaction() as tx:
                     tx.put_domain(replace(record, persistent=False))
                 return
+            managed = ManagedSave.of(self.root, uuid)
+            if managed.exists and not flag & DomainUndefine.MANAGED_SAVE:
+                raise OperationInvalid("Refusing to undefine while domain managed save image exists")
             count = len(self.store.tree(uuid))
             if count and not flag & DomainUndefine.SNAPSHOTS_METADATA:
                 raise OperationInvalid(f"cannot delete inactive domain with {count} snapshots")
@@ -186,6 +195,7 @@ class DomainCalls(Context):
                     os.unlink(nvram)
                 elif not flag & DomainUndefine.KEEP_NVRAM:
                     raise OperationInvalid("cannot undefine domain with nvram")
+            managed.remove()
             with self.store.transaction() as tx:
                 tx.delete_domain(uuid)
             jobs.forget(self.root, uuid)
@@ -205,6 +215,8 @@ class DomainCalls(Context):
             record = world.record()
             if record.active:
                 raise OperationInvalid("domain is already running")
+            if await self._start_saved(world, flag):
+                return _handle(world.record())
             with self.store.transaction() as tx:
                 id = tx.next_domain_id()
             plan = plan_start(record, id=id, root=str(self.root), paused=bool(flag & DomainStart.PAUSED))
@@ -215,6 +227,10 @@ class DomainCalls(Context):
                     self._put_reason(world.record(), Reason.SHUTOFF_FAILED)
                 raise
             return _handle(world.record())
+
+    async def _start_saved(self, world: World, flag: DomainStart) -> bool:
+        """Resume a saved state instead of booting; see `service.saves`. False: there is none."""
+        raise NotImplementedError
 
     async def destroy(self, uuid: str, flags: int = 0) -> None:
         """End the domain at once. Raises OperationInvalid when it does not run."""
@@ -335,6 +351,7 @@ class DomainCalls(Context):
             used_memory_kib=await _balloon_kib(record, definition),
             persistent=record.persistent,
             autostart=record.autostart,
+            managed_save=ManagedSave.of(self.root, uuid).exists,
         )
 
     async def domain_state(self, uuid: str) -> tuple[DomainState, Reason]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from virtsnap.service.domains import DomainCalls
 from virtsnap.service.jobs import JobCalls
-from virtsnap.service.snapshots import SnapshotCalls
+from virtsnap.service.saves import SaveCalls
 
 
-class LocalService(DomainCalls, SnapshotCalls, JobCalls):
+class LocalService(SaveCalls, JobCalls):
     """`service.interface.Service` over a root folder."""
 
 

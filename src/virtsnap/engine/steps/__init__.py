@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from virtsnap.engine.steps import agent, guest, internal, layers, merge, process, store_write
+from virtsnap.engine.steps import agent, guest, internal, layers, merge, process, saved, store_write
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
 
@@ -43,6 +43,8 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.LoadMemory: guest.LoadMemory(),
     s.StartQemu: process.StartQemu(),
     s.KillQemu: process.KillQemu(),
+    s.MoveFile: saved.MoveFile(),
+    s.NoteDisks: saved.NoteDisks(),
     s.MergeImages: merge.MergeImages(),
     s.RelinkBacking: merge.RelinkBacking(),
     s.TagDisks: internal.TagDisks(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from virtsnap.engine.steps.base import Irreversible, Undoable
 from virtsnap.engine.steps.layers import remove
 from virtsnap.engine.world import World
+from virtsnap.formats.save_image import SaveFormat
 from virtsnap.model import steps as s
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.qemu import memory
@@ -70,10 +71,14 @@ class SaveMemory(Undoable):
             path=step.path,
             xml=step.domain_xml,
             cookie=step.cookie_xml,
-            was_running=step.was_running,
+            was_running=step.was_running if step.resumes is None else step.resumes,
             way=step.way,
             live=step.live,
-            progress=lambda done, total: world.report("Snapshot", done, total),
+            compression=None if step.compression is None else SaveFormat[step.compression.upper()],
+            channels=step.channels,
+            direct=step.direct,
+            job=step.job,
+            progress=lambda done, total: world.report(step.label, done, total),
         )
 
     async def undo(self, world: World, step: s.SaveMemory, /) -> None:
@@ -107,7 +112,10 @@ class LoadMemory(Undoable):
             await memory.load(
                 monitor,
                 path=step.path,
-                progress=lambda done, total: world.report("Snapshot revert", done, total),
+                channels=step.channels,
+                direct=step.direct,
+                job=step.job,
+                progress=lambda done, total: world.report(step.label, done, total),
             )
 
     async def undo(self, world: World, step: s.LoadMemory, /) -> None:
