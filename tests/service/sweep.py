@@ -14,7 +14,7 @@ from tests.service.crash import Crasher
 from tests.service.local_domain import LocalDomain
 from tests.service.whole import assert_whole
 
-Call = tuple[LocalDomain, str, str | int] | tuple[LocalDomain, str, str | int, int]
+Call = tuple[LocalDomain, str] | tuple[LocalDomain, str, str | int] | tuple[LocalDomain, str, str | int, int]
 """The domain, and the operation of the service with its arguments after the uuid."""
 
 

@@ -35,12 +35,13 @@ async def assert_whole(domain: LocalDomain, *others: str) -> None:
         assert _sources(record.live_xml) == tops
     chains = {target: await chain(path) for target, path in tops.items()}
     named = {path for layers in chains.values() for path in layers}
-    for snapshot in tree:
-        for path in frozen_images(snapshot).values():
+    for snapshot in reversed(list(tree)):  # the youngest stand on the others
+        for path in set(frozen_images(snapshot).values()) - named:
             named |= set(await chain(path))
         if snapshot.memory_file is not None:
             named.add(snapshot.memory_file)
-            assert Path(snapshot.memory_file).read_bytes()[: len(MAGIC)] == MAGIC
+            with open(snapshot.memory_file, "rb") as file:
+                assert file.read(len(MAGIC)) == MAGIC
     here = {os.path.basename(path) for path in named if Path(path).parent == domain.folder}
     assert here == domain.files() - set(others)
     assert set(store.images(uuid)) <= named
