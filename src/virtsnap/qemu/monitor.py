@@ -106,9 +106,11 @@ class Monitor:
         Raises ResourceBusy when QEMU does not answer in time (it serves one client at a time, so most likely
         another one is connected), MonitorLost when nobody listens there or QEMU ends meanwhile.
         """
-        from qemu.qmp import QMPClient, QMPError
+        from qemu.qmp import QMPError
 
-        client = QMPClient()
+        from virtsnap.qemu.client import Client
+
+        client = Client()
         # The library keeps every event of a session for ever in this default listener.
         client.events.event_filter = lambda event: False
         sock: socket.socket | None = None
