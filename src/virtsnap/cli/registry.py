@@ -47,9 +47,25 @@ GROUPS = (
             Entry("domuuid", "convert a domain name or id to domain UUID", "names"),
             Entry("dumpxml", "domain information in XML", "dumpxml"),
             Entry("edit", "edit XML configuration for a domain", "edit"),
+            Entry("managedsave", "managed save of a domain state", "managedsave"),
+            Entry(
+                "managedsave-define", "redefine the XML for a domain's managed save state file", "managedsave"
+            ),
+            Entry(
+                "managedsave-dumpxml",
+                "Domain information of managed save state file in XML",
+                "managedsave",
+            ),
+            Entry("managedsave-edit", "edit XML for a domain's managed save state file", "managedsave"),
+            Entry("managedsave-remove", "Remove managed save of a domain", "managedsave"),
             Entry("reboot", "reboot a domain", "lifecycle"),
             Entry("reset", "reset a domain", "lifecycle"),
+            Entry("restore", "restore a domain from a saved state in a file", "save"),
             Entry("resume", "resume a domain", "lifecycle"),
+            Entry("save", "save a domain state to a file", "save"),
+            Entry("save-image-define", "redefine the XML for a domain's saved state file", "save_image"),
+            Entry("save-image-dumpxml", "saved state domain information in XML", "save_image"),
+            Entry("save-image-edit", "edit XML for a domain's saved state file", "save_image"),
             Entry(
                 "screenshot",
                 "take a screenshot of a current domain console and store it into a file",

@@ -124,6 +124,8 @@ class DomainFacts:
     """The first N for which no node libvirt-N-* exists."""
     next_id: int = 0
     """The domain id that a start in this plan will use."""
+    managed_save: tuple[str, ...] = ()
+    """The files of the domain's managed save, if it has one."""
     root: str = ""
     """Folder of the connection's own files."""
     agent: AgentFacts | None = None

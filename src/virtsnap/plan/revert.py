@@ -108,6 +108,11 @@ def _check(facts: DomainFacts, request: RevertRequest, snapshot: Snapshot) -> No
         )
     if snapshot.domain_xml is None:
         raise RevertRisky(f"snapshot '{snapshot.name}' lacks domain '{facts.record.name}' rollback info")
+    if facts.managed_save and not request.flags & Flag.FORCE and snapshot.state not in _ACTIVE:
+        raise RevertRisky(
+            "snapshot without memory state, removal of existing managed saved state strongly "
+            "recommended to avoid corruption"
+        )
     if snapshot.state is SnapshotState.PMSUSPENDED and request.flags & Flag.RUNNING:
         raise OperationUnsupported(
             f"snapshot '{snapshot.name}' is of a guest that sleeps, which only its own wakeup lets run; "
@@ -284,7 +289,8 @@ class _Target:
             memory=snapshot.memory_file if active else None,
             alone=_alone(facts, live_xml, overlays, internal) if starts and facts.record.active else (),
             puts=_puts(facts, snapshot, overlays),
-            removes=abandoned[0],
+            # Its memory belongs to the disks as they are now: nobody must resume it on others.
+            removes=(*facts.managed_save, *abandoned[0]),
             disowned=abandoned[1],
         )
 

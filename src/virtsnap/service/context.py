@@ -22,6 +22,7 @@ from virtsnap.engine.refresh import observed, settle
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import Failed, NoDomain, OperationDenied, SystemRefused
 from virtsnap.service.interface import Progress, ProgressCallback
+from virtsnap.service.managed import ManagedSave, fits, renew
 from virtsnap.store.database import Store, open_store
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from virtsnap.qemu.capabilities import Capabilities
 
 DEFAULT_EMULATOR = "/usr/bin/qemu-system-x86_64"
+_CONTENT_STAYS = frozenset({"create", "delete", "flatten"})
+"""Plans that leave the content of every disk as it is."""
 
 
 class Context:
@@ -100,8 +103,13 @@ class Context:
         from virtsnap.engine.jobs import job
         from virtsnap.engine.runner import Runner
 
+        managed = ManagedSave.of(self.root, world.uuid)
+        # Operations on the images of a domain that is shut off move content; none but a revert changes it.
+        keeps = plan.operation in _CONTENT_STAYS and await fits(managed, world.record())
         async with job(world, plan.operation):
             await Runner(world).run(plan, facts)
+        if keeps:
+            await renew(world, managed)
 
     async def capabilities(self, emulator: str | None = None) -> Capabilities:
         """What the emulator can do; asked once and remembered."""

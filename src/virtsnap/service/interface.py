@@ -121,6 +121,45 @@ class Service(Protocol):
         `unix:PATH`. `device`: an alias such as 'serial0'; None: the primary console."""
         ...
 
+    # saved states. Flags: DomainSaveRestore; `image_format` None: raw; `channels` None: not parallel.
+    async def save(
+        self,
+        uuid: str,
+        path: str,
+        xml: str | None = None,
+        flags: int = 0,
+        *,
+        image_format: str | None = None,
+        channels: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Save the state into a file and end the domain (virDomainSaveParams)."""
+        ...
+
+    async def restore(
+        self,
+        path: str,
+        xml: str | None = None,
+        flags: int = 0,
+        *,
+        channels: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> DomainHandle:
+        """Bring back what a file holds (virDomainRestoreParams)."""
+        ...
+
+    async def save_image_xml(self, path: str, flags: int = 0) -> str: ...
+    async def save_image_define_xml(self, path: str, xml: str, flags: int = 0) -> None: ...
+    async def managed_save(
+        self, uuid: str, flags: int = 0, *, progress: ProgressCallback | None = None
+    ) -> None:
+        """Save the state where the next `create` finds and resumes it."""
+        ...
+
+    async def managed_save_remove(self, uuid: str, flags: int = 0) -> None: ...
+    async def managed_save_xml(self, uuid: str, flags: int = 0) -> str: ...
+    async def managed_save_define_xml(self, uuid: str, xml: str, flags: int = 0) -> None: ...
+
     # snapshots
     async def snapshot_tree(self, uuid: str) -> SnapshotTree: ...
     async def snapshot_create_xml(

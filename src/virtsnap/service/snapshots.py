@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virtsnap.model.errors import BareInvalidArg, NoSnapshot
@@ -11,6 +12,7 @@ from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.service import schemas
 from virtsnap.service.context import Context
 from virtsnap.service.interface import PlanReport, ProgressCallback
+from virtsnap.service.managed import ManagedSave
 
 if TYPE_CHECKING:
     from virtsnap.engine.world import World
@@ -151,7 +153,8 @@ class SnapshotCalls(Context):
         monitor = await world.monitor()
         # The QEMU that runs, not the one that is installed by now.
         version = monitor.version if monitor is not None else ()
-        return await reader.gather(
+        managed = ManagedSave.of(self.root, world.uuid)
+        facts = await reader.gather(
             root=str(self.root),
             record=record,
             tree=self.store.tree(world.uuid),
@@ -166,6 +169,7 @@ class SnapshotCalls(Context):
             qemu_version=version,
             next_id=next_id,
         )
+        return replace(facts, managed_save=(managed.path, managed.note) if managed.exists else ())
 
 
 def _report(plan: Plan) -> PlanReport:

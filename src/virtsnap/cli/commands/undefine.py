@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from virtsnap.cli.args import Args
+from virtsnap.cli.errors import CliError
 from virtsnap.cli.session import Session
 from virtsnap.cli.spec import DOMAIN, Command, alias, flag, string
 from virtsnap.model.errors import ConfigUnsupported
@@ -27,6 +28,9 @@ async def _undefine(session: Session, args: Args) -> None:
     args.exclusive("storage", "remove-all-storage")
     domain = await session.domain(args)
     service = await session.service()
+    given_up = args.has("managed-save") or domain.id is not None
+    if not given_up and (await service.domain_info(domain.uuid)).managed_save:
+        raise CliError("Refusing to undefine while domain managed save image exists")
     with session.explaining(f"Failed to undefine domain '{domain.name}'"):
         for option in _STORAGE:
             if args.has(option):
