@@ -424,6 +424,62 @@ async def test_cancelled_merge_leaves_the_layers_as_they_were(tmp_path: Path, wh
         assert await paths(monitor) == [str(layers[2])]
 
 
+@pytest.mark.parametrize("status", ["running", "pending"])
+@pytest.mark.parametrize("way", ["stream", "adopt", "cancel"])
+async def test_merge_upwards_of_a_process_before_us(tmp_path: Path, way: str, status: str) -> None:
+    """What is merged is in the file at once; and QEMU can be asked for its nodes afterwards."""
+    layers = chain_of(tmp_path, 3)
+    async with machine_with(tmp_path, layers) as machine:
+        monitor = machine.monitor
+        speed = 65536 if status == "running" else 0
+        arguments = {"device": "libvirt-1-format", "job-id": "merge", "auto-finalize": False, "speed": speed}
+        await monitor.execute_raw("block-stream", arguments)
+        await wait_for(monitor, status)
+        if way == "cancel":
+            for _ in range(2):
+                await blocks.cancel(monitor, "merge")
+                assert await monitor.execute("query-jobs") == []
+            assert await paths(monitor) == [str(path) for path in layers]
+            return
+        if status == "running":
+            await monitor.execute("block-job-set-speed", device="merge", speed=0)
+        if way == "adopt":
+            await blocks.adopt(monitor, "merge")
+            assert not await blocks.adopt(monitor, "merge")
+        else:
+            await blocks.stream(monitor, top="libvirt-1-format", base=None, backing_file=None, job="merge")
+        assert await paths(monitor) == [str(layers[0])]
+        assert await names(monitor) == {"libvirt-1-format", "libvirt-1-storage"}
+        await machine.kill()
+    assert holds(layers[0], 2, MIB, MIB)
+    assert holds(layers[0], 99, 10 * MIB)
+
+
+async def test_a_merge_upwards_that_fails(tmp_path: Path) -> None:
+    """The result is known although the job dismisses itself."""
+    layers = chain_of(tmp_path, 3)
+    async with machine_with(tmp_path, layers) as machine:
+        monitor = machine.monitor
+        arguments = {"device": "libvirt-1-format", "job-id": "merge", "auto-finalize": False, "speed": 65536}
+        await monitor.execute_raw("block-stream", arguments)
+        reported = asyncio.Event()
+        task = asyncio.create_task(
+            blocks.stream(
+                monitor,
+                top="libvirt-1-format",
+                base=None,
+                backing_file=None,
+                job="merge",
+                progress=lambda done, total: reported.set(),
+            )
+        )
+        await reported.wait()
+        await monitor.execute("job-cancel", id="merge")
+        with pytest.raises(Failed, match="block job 'merge' failed: it was cancelled"):
+            await task
+        assert await paths(monitor) == [str(path) for path in layers]
+
+
 async def test_death_of_qemu_in_a_merge(tmp_path: Path) -> None:
     layers = chain_of(tmp_path, 3)
     async with machine_with(tmp_path, layers) as machine:

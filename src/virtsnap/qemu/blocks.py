@@ -26,6 +26,8 @@ ProgressCallback = Callable[[int, int], None]
 """(done, total) in bytes."""
 
 _PROGRESS_SECONDS = 0.2
+_ENDINGS = ("BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED")
+_GONE: dict[str, Any] = {"type": "", "status": "null", "current-progress": 0, "total-progress": 0}
 _NODE = re.compile(r"libvirt-(\d+)-(?:format|storage)")
 _DEVICE = re.compile(r"/machine/(?:peripheral|peripheral-anon)/([^/]+)")
 
@@ -226,20 +228,40 @@ async def stream(
 ) -> None:
     """Merge up: `top` takes in all that is between it and `base` (node names); None: down to the last layer.
 
-    `top` then stands on `base`, under the name `backing_file` in its header, or on nothing. Nodes, jobs and
-    errors as `commit`.
+    `top` then stands on `base`, under the name `backing_file` in its header, or on nothing. QEMU writes that
+    header at once but keeps the tables that say where the merged content is in its cache: they are flushed
+    first, or a QEMU that dies would take the content with it. Nodes, jobs and errors as `commit`, but for the
+    result, which only the one who watches learns; to others the layers show whether it was done.
     """
     if await _take_over(monitor, job, progress):
         await remove_unused(monitor)
         return
     dropped = await _between(monitor, top, base, with_top=False)
-    arguments: dict[str, Any] = {"auto-dismiss": False, "device": top}
+    # Dismissed at once: QEMU (10.0, too) crashes when it is asked for its nodes while a stream is concluded.
+    arguments: dict[str, Any] = {"auto-finalize": False, "device": top}
     if base is not None:
         arguments["base-node"] = base
         if backing_file is not None:
             arguments["backing-file"] = backing_file
     await run_job(monitor, job, "block-stream", arguments, progress)
     await del_nodes(monitor, dropped)
+
+
+async def flush(monitor: Monitor) -> None:
+    """Make durable what QEMU keeps in its caches of all images that are open for writing.
+
+    Not while a disk is drained, as by an active commit that waits to be finalized: it would wait for that.
+    """
+    for node in await monitor.execute("query-named-block-nodes", flat=True):
+        if not node["ro"] and node["drv"] not in ("file", "host_device"):  # those below are flushed with it
+            name = node["node-name"]
+            await monitor.execute("human-monitor-command", command_line=f"qemu-io {name} flush")
+
+
+async def cancel(monitor: Monitor, job: str) -> None:
+    """End a job that a process before us left behind; the layers are as before, unless it was done."""
+    async with monitor.events("JOB_STATUS_CHANGE", *_ENDINGS) as listener:
+        await _cancel_job(monitor, job, listener)
 
 
 async def adopt(
@@ -388,7 +410,7 @@ async def _take_over(
 @contextlib.asynccontextmanager
 async def _watched(monitor: Monitor, job: str) -> AsyncIterator[Listener]:
     """The events of jobs; when the caller is cancelled or refused meanwhile, the job is brought to an end."""
-    async with monitor.events("JOB_STATUS_CHANGE") as listener:
+    async with monitor.events("JOB_STATUS_CHANGE", *_ENDINGS) as listener:
         try:
             yield listener
         except (Exception, asyncio.CancelledError):
@@ -414,9 +436,12 @@ async def _finish_job(
     Raises Failed when it did not do its work.
     """
     found = await _concluded(monitor, job, listener, progress, settled, complete=True)
-    await monitor.execute("job-dismiss", id=job)
+    await _dismiss(monitor, found)
     if "error" in found:
         raise Failed(f"block job '{job}' failed: {found['error']}")
+    if found["type"] in ("stream", "commit"):
+        # The headers name the files that are left. The caller is about to delete the others.
+        await flush(monitor)
     if progress is not None and found["total-progress"]:
         progress(found["total-progress"], found["total-progress"])
 
@@ -430,18 +455,27 @@ async def _concluded(
     *,
     complete: bool,
 ) -> dict[str, Any]:
-    """What query-jobs says of the job at its end. `complete`: let it switch over when it is ready."""
-    told = False
+    """What query-jobs says of the job at its end, or would say if it did not dismiss itself.
+
+    `complete`: let it switch over when it is ready.
+    """
+    told, ending = False, None
     while True:
         found = await _find_job(monitor, job)
         if found is None:
-            raise Failed(f"No active block job '{job}'", code=ErrorCode.INTERNAL_ERROR)
+            ending = ending or await _news(job, listener, ended=True)
+            if ending is None and complete:
+                raise Failed(f"No active block job '{job}'", code=ErrorCode.INTERNAL_ERROR)
+            return ending or _GONE
         match found["status"]:
             case "concluded":
                 return found
             case "pending" if complete:
-                # Everything is copied, and QEMU keeps the disk drained until the job is finalized.
-                if settled is not None:
+                # Everything is copied.
+                if found["type"] == "stream":
+                    await flush(monitor)
+                elif settled is not None:
+                    # QEMU keeps the disk drained until the job is finalized.
                     settled()
                 await _sent(monitor.execute("job-finalize", id=job))
             case "ready" if complete and not told:
@@ -450,10 +484,33 @@ async def _concluded(
             case _:
                 if progress is not None:
                     progress(found["current-progress"], found["total-progress"])
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PROGRESS_SECONDS):
-                while (await listener.get()).data["id"] != job:
-                    pass
+        ending = await _news(job, listener) or ending
+
+
+async def _news(job: str, listener: Listener, *, ended: bool = False) -> dict[str, Any] | None:
+    """Wait a moment for anything to happen to the job; when it has `ended`, for the word that it did.
+
+    Returns the result that comes with that word.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PROGRESS_SECONDS):
+            async for event in listener:
+                if not ended and event.data.get("id") == job:
+                    return None
+                if event.name in _ENDINGS and event.data["device"] == job:
+                    data = event.data
+                    found = {"type": data["type"], "current-progress": data["offset"]}
+                    found |= {"total-progress": data["len"], "status": "null"}
+                    if event.name == "BLOCK_JOB_CANCELLED":
+                        return {**found, "error": "it was cancelled"}
+                    return {**found, **{key: data[key] for key in ("error",) if key in data}}
+    return None
+
+
+async def _dismiss(monitor: Monitor, found: dict[str, Any]) -> None:
+    """Let go of the result of a job, unless it did so itself."""
+    if found["status"] == "concluded":
+        await monitor.execute("job-dismiss", id=found["id"])
 
 
 async def _sent(command: Coroutine[Any, Any, Any]) -> None:
@@ -472,5 +529,4 @@ async def _cancel_job(monitor: Monitor, job: str, listener: Listener) -> None:
         return
     with contextlib.suppress(QmpCommandFailed):
         await monitor.execute("job-cancel", id=job)
-    await _concluded(monitor, job, listener, None, complete=False)
-    await monitor.execute("job-dismiss", id=job)
+    await _dismiss(monitor, await _concluded(monitor, job, listener, None, complete=False))

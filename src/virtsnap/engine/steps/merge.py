@@ -28,7 +28,8 @@ class MergeImages(Undoable):
         monitor = await world.monitor()
         if monitor is not None:
             # A process that died may have left the job behind, running or done.
-            await blocks.adopt(monitor, step.job, progress, partial(world.settle, True))
+            settled = partial(world.settle, True) if step.down else None
+            await blocks.adopt(monitor, step.job, progress, settled)
         if monitor is not None and (chain := await _open_chain(monitor, step)) is not None:
             if step.top in chain and step.base in chain:
                 if world.settled:
@@ -50,7 +51,13 @@ class MergeImages(Undoable):
             )
 
     async def undo(self, world: World, step: s.MergeImages, /) -> None:
-        """Only merges upwards are ever prepared: they change nobody's content, and may stay."""
+        """Only merges upwards are ever prepared: they change nobody's content, so what was done may stay.
+
+        A process that died may have left the job running, which must not change the layers any more later.
+        """
+        monitor = await world.monitor()
+        if monitor is not None:
+            await blocks.cancel(monitor, step.job)
 
 
 class RelinkBacking(Undoable):
