@@ -74,13 +74,15 @@ class Side:
                 return self._answer(
                     self.run(["sh", "-c", step.text.replace("{dir}", str(self.folder))]), "sh"
                 )
+            case "await":
+                return self._await(*step.text.split(" ", 1))
             case "domain":
                 return self._domain(step)
             case "save":
                 file, *words = step.words(self.folder)
-                done = self.program(words)
-                done.check_returncode()
-                self._write(self.folder / file, done.stdout)
+                said = self.program(words)
+                said.check_returncode()
+                self._write(self.folder / file, said.stdout)
             case "virsh" | "virtsnap":
                 if step.kind == self.name:
                     done = self._command(step.words(self.folder))
@@ -119,6 +121,15 @@ class Side:
         file = self.folder / f"{words[0]}.xml"
         self._write(file, made.xml)
         return self._command(["define", str(file)])
+
+    def _await(self, domain: str, state: str) -> Answer:
+        for _ in range(_SECONDS * 4):
+            said = self.program(["domstate", domain]).stdout.strip()
+            if said == state:
+                break
+            # Neither program can be told to wait for a state.
+            time.sleep(0.25)
+        return Answer(0, [f"out {said}"])
 
     def _ask_guest(self, command: str) -> Answer:
         try:

@@ -8,7 +8,8 @@
     virsh: ...   virtsnap: ...                       a command for one side only; must succeed; not compared
     guest: mem put one                               a line of shell in the guest; status and output compared
     sh: qemu-img info --output=json a.qcow2          a line of shell in the scenario's folder; the same
-    save: s1.xml snapshot-dumpxml vm s1              a command whose output goes into a file of the scenario's folder
+    await: vm shut off                               go on when domstate says so
+    save: s1.xml snapshot-dumpxml vm s1              a command whose output goes into a file in the folder
     editor: s/old/new/                               $EDITOR from here on: sed with this script
     file: s.xml                                      the indented lines that follow are the file's content
 
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "scenarios"
-_KINDS = ("domain", "virsh", "virtsnap", "guest", "sh", "save", "editor", "file")
+_KINDS = ("domain", "virsh", "virtsnap", "guest", "sh", "await", "save", "editor", "file")
 
 
 class BadScenario(Exception):
@@ -45,7 +46,7 @@ class Step:
     @property
     def compared(self) -> bool:
         """Is there an answer that both sides give?"""
-        return self.kind in ("command", "domain", "guest", "sh")
+        return self.kind in ("command", "domain", "guest", "sh", "await")
 
     def words(self, folder: Path) -> list[str]:
         """The command's words."""
