@@ -8,6 +8,7 @@ from virtsnap.model.errors import VirtsnapError as VirtsnapError
 from virtsnap.model.flags import DomainDefine as DomainDefine
 from virtsnap.model.flags import DomainDestroy as DomainDestroy
 from virtsnap.model.flags import DomainList as DomainList
+from virtsnap.model.flags import DomainSaveRestore as DomainSaveRestore
 from virtsnap.model.flags import DomainStart as DomainStart
 from virtsnap.model.flags import DomainUndefine as DomainUndefine
 from virtsnap.model.flags import DomainXml as DomainXml

@@ -40,6 +40,7 @@ def test_constants_are_the_enums_numbers() -> None:
         "VIR_DOMAIN_JOB_": job.JobType,
         "VIR_DOMAIN_JOB_STATS_": job.JobStats,
         "VIR_DOMAIN_REBOOT_": flags.ShutdownMethod,
+        "VIR_DOMAIN_SAVE_": flags.DomainSaveRestore,
         "VIR_DOMAIN_SHUTDOWN_": flags.ShutdownMethod,
         "VIR_DOMAIN_SNAPSHOT_CREATE_": flags.SnapshotCreate,
         "VIR_DOMAIN_SNAPSHOT_DELETE_": flags.SnapshotDelete,
@@ -50,9 +51,12 @@ def test_constants_are_the_enums_numbers() -> None:
         "VIR_DOMAIN_XML_": flags.DomainXml,
         "VIR_DOMAIN_": DomainState,
     }
-    wanted = {
+    wanted: dict[str, int | str] = {
         prefix + member: int(value)
         for prefix, enum in prefixes.items()
         for member, value in enum.__members__.items()
     } | {f"VIR_DOMAIN_JOB_OPERATION_{one.name}": one.number for one in job.JobOperation}
+    names = {"FILE": "file", "DXML": "dxml", "IMAGE_FORMAT": "image_format"}
+    names["PARALLEL_CHANNELS"] = "parallel.channels"
+    wanted |= {f"VIR_DOMAIN_SAVE_PARAM_{key}": value for key, value in names.items()}
     assert {key: value for key, value in vars(constants).items() if key.startswith("VIR_")} == wanted

@@ -11,6 +11,7 @@ _MODULES = {
         "DomainDefine",
         "DomainDestroy",
         "DomainList",
+        "DomainSaveRestore",
         "DomainStart",
         "DomainUndefine",
         "DomainXml",

@@ -132,6 +132,35 @@ class Connection:
         """
         return Domain(self._portal.run(self._aio.defineXMLFlags(xml, flags)), self._portal)
 
+    def restore(self, frm: str) -> int:
+        """Bring back what a file holds (virDomainRestore). Returns 0. See `restoreParams`."""
+        return self._portal.run(self._aio.restore(frm))
+
+    def restoreFlags(self, frm: str, dxml: str | None = None, flags: int = 0) -> int:
+        """Bring back what a file holds, `dxml` in the place of its XML (virDomainRestoreFlags). Returns 0."""
+        return self._portal.run(self._aio.restoreFlags(frm, dxml, flags))
+
+    def restoreParams(
+        self, params: dict[str, str | int], flags: int = 0, *, progress: ProgressCallback | None = None
+    ) -> int:
+        """Bring back what a file holds (virDomainRestoreParams): the VIR_DOMAIN_SAVE_PARAM_ keys file, dxml
+        and parallel.channels. Flags: `DomainSaveRestore`. Returns 0. The file stays.
+
+        Raises OperationFailed for a file that is no whole image, ConfigUnsupported for XML of other hardware,
+        OperationInvalid when the domain is active.
+        """
+        return self._portal.run(self._aio.restoreParams(params, flags, progress=progress))
+
+    def saveImageGetXMLDesc(self, file: str, flags: int = 0) -> str:
+        """The XML in a saved file. Flags: `DomainXml.SECURE` (virDomainSaveImageGetXMLDesc)."""
+        return self._portal.run(self._aio.saveImageGetXMLDesc(file, flags))
+
+    def saveImageDefineXML(self, file: str, dxml: str, flags: int = 0) -> int:
+        """Change the XML in a saved file (virDomainSaveImageDefineXML). Flags: `DomainSaveRestore`.
+        Returns 0.
+        """
+        return self._portal.run(self._aio.saveImageDefineXML(file, dxml, flags))
+
 
 class Domain:
     """A domain, by its uuid. Raises NoDomain from any call once the domain is undefined."""
@@ -277,6 +306,47 @@ class Domain:
         not running.
         """
         return self._portal.run(self._aio.destroyFlags(flags))
+
+    def save(self, to: str) -> int:
+        """Save the state into a file and end the domain (virDomainSave). Returns 0. See `saveParams`."""
+        return self._portal.run(self._aio.save(to))
+
+    def saveFlags(self, to: str, dxml: str | None = None, flags: int = 0) -> int:
+        """Save the state into a file (virDomainSaveFlags). `dxml`: what the file shall say of the domain.
+        Flags: `DomainSaveRestore`. Returns 0.
+        """
+        return self._portal.run(self._aio.saveFlags(to, dxml, flags))
+
+    def saveParams(
+        self, params: dict[str, str | int], flags: int = 0, *, progress: ProgressCallback | None = None
+    ) -> int:
+        """Save the state (virDomainSaveParams): the VIR_DOMAIN_SAVE_PARAM_ keys file, dxml, image_format and
+        parallel.channels. Without a file it is a managed save. Flags: `DomainSaveRestore`. Returns 0.
+
+        Cancelling lets the guest run on, and leaves no file. Raises Refused before anything is touched,
+        Failed for what went wrong midway.
+        """
+        return self._portal.run(self._aio.saveParams(params, flags, progress=progress))
+
+    def managedSave(self, flags: int = 0, *, progress: ProgressCallback | None = None) -> int:
+        """Save the state for the next start to resume (virDomainManagedSave). Flags: `DomainSaveRestore`.
+        Returns 0.
+        """
+        return self._portal.run(self._aio.managedSave(flags, progress=progress))
+
+    def managedSaveRemove(self, flags: int = 0) -> int:
+        """Give the managed save up (virDomainManagedSaveRemove). Returns 0."""
+        return self._portal.run(self._aio.managedSaveRemove(flags))
+
+    def managedSaveGetXMLDesc(self, flags: int = 0) -> str:
+        """The XML in the managed save. Flags: `DomainXml.SECURE` (virDomainManagedSaveGetXMLDesc)."""
+        return self._portal.run(self._aio.managedSaveGetXMLDesc(flags))
+
+    def managedSaveDefineXML(self, dxml: str, flags: int = 0) -> int:
+        """Change the XML in the managed save (virDomainManagedSaveDefineXML). Flags: `DomainSaveRestore`.
+        Returns 0.
+        """
+        return self._portal.run(self._aio.managedSaveDefineXML(dxml, flags))
 
     def suspend(self) -> int:
         """Stop the CPUs (virDomainSuspend). Returns 0."""

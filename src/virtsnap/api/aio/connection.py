@@ -9,9 +9,10 @@ from typing import Self
 
 from virtsnap import __version__
 from virtsnap.api.aio.domain import Domain
+from virtsnap.api.params import SaveParams
 from virtsnap.model.errors import InvalidArg
 from virtsnap.model.flags import DomainList
-from virtsnap.service.interface import Service
+from virtsnap.service.interface import ProgressCallback, Service
 
 
 class Connection:
@@ -115,3 +116,40 @@ class Connection:
         OperationFailed when the name belongs to another uuid.
         """
         return Domain(self, await self._service.define_xml(xml, flags))
+
+    async def restore(self, frm: str) -> int:
+        """Bring back what a file holds (virDomainRestore). Returns 0. See `restoreParams`."""
+        return await self.restoreFlags(frm)
+
+    async def restoreFlags(self, frm: str, dxml: str | None = None, flags: int = 0) -> int:
+        """Bring back what a file holds, `dxml` in the place of its XML (virDomainRestoreFlags). Returns 0."""
+        params: dict[str, str | int] = {"file": frm}
+        if dxml is not None:
+            params["dxml"] = dxml
+        return await self.restoreParams(params, flags)
+
+    async def restoreParams(
+        self, params: dict[str, str | int], flags: int = 0, *, progress: ProgressCallback | None = None
+    ) -> int:
+        """Bring back what a file holds (virDomainRestoreParams): the VIR_DOMAIN_SAVE_PARAM_ keys file, dxml
+        and parallel.channels. Flags: `DomainSaveRestore`. Returns 0. The file stays.
+
+        Raises OperationFailed for a file that is no whole image, ConfigUnsupported for XML of other hardware,
+        OperationInvalid when the domain is active.
+        """
+        given = SaveParams.of(params)
+        if given.file is None:
+            raise InvalidArg("missing parameter 'file'")
+        given.refuse_image_format()
+        await self._service.restore(given.file, given.dxml, flags, channels=given.channels, progress=progress)
+        return 0
+
+    async def saveImageGetXMLDesc(self, file: str, flags: int = 0) -> str:
+        """The XML in a saved file. Flags: `DomainXml.SECURE` (virDomainSaveImageGetXMLDesc)."""
+        return await self._service.save_image_xml(file, flags)
+
+    async def saveImageDefineXML(self, file: str, dxml: str, flags: int = 0) -> int:
+        """Change the XML in a saved file (virDomainSaveImageDefineXML). Flags: `DomainSaveRestore`.
+        Returns 0."""
+        await self._service.save_image_define_xml(file, dxml, flags)
+        return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from virtsnap.api.aio.snapshot import DomainSnapshot
 from virtsnap.api.listing import lookup, select
+from virtsnap.api.params import SaveParams
 from virtsnap.model.errors import NoSnapshot
 from virtsnap.service.interface import DomainHandle, PlanReport, ProgressCallback
 
@@ -177,6 +178,65 @@ class Domain:
         not running."""
         await self._service.destroy(self._handle.uuid, flags)
         self._handle = DomainHandle(self._handle.uuid, self._handle.name, None)
+        return 0
+
+    async def save(self, to: str) -> int:
+        """Save the state into a file and end the domain (virDomainSave). Returns 0. See `saveParams`."""
+        return await self.saveFlags(to)
+
+    async def saveFlags(self, to: str, dxml: str | None = None, flags: int = 0) -> int:
+        """Save the state into a file (virDomainSaveFlags). `dxml`: what the file shall say of the domain.
+        Flags: `DomainSaveRestore`. Returns 0."""
+        params: dict[str, str | int] = {"file": to}
+        if dxml is not None:
+            params["dxml"] = dxml
+        return await self.saveParams(params, flags)
+
+    async def saveParams(
+        self, params: dict[str, str | int], flags: int = 0, *, progress: ProgressCallback | None = None
+    ) -> int:
+        """Save the state (virDomainSaveParams): the VIR_DOMAIN_SAVE_PARAM_ keys file, dxml, image_format and
+        parallel.channels. Without a file it is a managed save. Flags: `DomainSaveRestore`. Returns 0.
+
+        Cancelling lets the guest run on, and leaves no file. Raises Refused before anything is touched,
+        Failed for what went wrong midway.
+        """
+        given = SaveParams.of(params)
+        if given.file is None:
+            given.refuse_all_but_file()
+            return await self.managedSave(flags, progress=progress)
+        await self._service.save(
+            self._handle.uuid,
+            given.file,
+            given.dxml,
+            flags,
+            image_format=given.image_format,
+            channels=given.channels,
+            progress=progress,
+        )
+        self._handle = DomainHandle(self._handle.uuid, self._handle.name, None)
+        return 0
+
+    async def managedSave(self, flags: int = 0, *, progress: ProgressCallback | None = None) -> int:
+        """Save the state for the next start to resume (virDomainManagedSave). Flags: `DomainSaveRestore`.
+        Returns 0."""
+        await self._service.managed_save(self._handle.uuid, flags, progress=progress)
+        self._handle = DomainHandle(self._handle.uuid, self._handle.name, None)
+        return 0
+
+    async def managedSaveRemove(self, flags: int = 0) -> int:
+        """Give the managed save up (virDomainManagedSaveRemove). Returns 0."""
+        await self._service.managed_save_remove(self._handle.uuid, flags)
+        return 0
+
+    async def managedSaveGetXMLDesc(self, flags: int = 0) -> str:
+        """The XML in the managed save. Flags: `DomainXml.SECURE` (virDomainManagedSaveGetXMLDesc)."""
+        return await self._service.managed_save_xml(self._handle.uuid, flags)
+
+    async def managedSaveDefineXML(self, dxml: str, flags: int = 0) -> int:
+        """Change the XML in the managed save (virDomainManagedSaveDefineXML). Flags: `DomainSaveRestore`.
+        Returns 0."""
+        await self._service.managed_save_define_xml(self._handle.uuid, dxml, flags)
         return 0
 
     async def suspend(self) -> int:
