@@ -132,7 +132,7 @@ PLANS: dict[str, tuple[Scene, str, Flag, list[str]]] = {
         ONLY,
         [
             *(DOWN, "finish: " + merge("s3", "s1", "0.1")),
-            "finish: write it down: snapshot s1, no snapshot s2, no snapshot s3, current s1",
+            "finish: write it down: no snapshot s2, no snapshot s3, current s1",
             *("finish: delete /i/vda.s3", "finish: delete /i/vda.s2"),
             *("finish: delete /m/s2", "finish: delete /m/s3"),
         ],

@@ -18,6 +18,7 @@ from virtsnap.model.errors import (
     OperationInvalid,
     SystemRefused,
 )
+from virtsnap.model.facts import ImageFacts
 from virtsnap.qemu import images
 
 pytestmark = pytest.mark.real
@@ -294,3 +295,31 @@ async def test_cancelled_merge_takes_qemu_img_down(tmp_path: Path) -> None:
     await images.commit(top, base)
     assert holds(base, 3, 0, format="raw")
     assert holds(base, 1, 65536, 199 * MIB, format="raw")
+
+
+async def test_a_long_chain_costs_no_process_for_each_layer(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    counting = tmp_path / "qemu-img"
+    counting.write_text(f'#!/bin/sh\necho "$1" >>{calls}\nexec {EMULATOR_IMG} "$@"\n')
+    counting.chmod(0o755)
+    layers = [make(tmp_path / "0")]
+    for number in range(1, 30):
+        layers.append(await overlay(tmp_path / str(number), layers[-1]))
+    chain = await images.chain(layers[-1], "qcow2", emulator_img=str(counting))
+    assert [image.path for image in chain] == layers[::-1]
+    assert not calls.exists()
+    await images.commit(layers[20], layers[19], emulator_img=str(counting))
+    await images.rebase(layers[-1], layers[0], "qcow2", unsafe=False, emulator_img=str(counting))
+    assert calls.read_text().split() == ["commit", "rebase"]
+
+
+async def test_qemu_img_is_asked_about_an_image_that_says_it_is_corrupt(tmp_path: Path) -> None:
+    path = make(tmp_path / "image")
+    plain = await images.read(path, "qcow2")
+    assert plain == ImageFacts(path, "qcow2", 4 * MIB, os.stat(path).st_blocks * 512, cluster_size=65536)
+    with open(path, "r+b") as file:
+        file.seek(79)
+        file.write(b"\x02")  # the lowest byte of incompatible_features
+    with pytest.raises(Failed, match="qemu-img-none"):
+        await images.read(path, "qcow2", emulator_img="qemu-img-none")
+    assert await images.read(path, "qcow2") == plain

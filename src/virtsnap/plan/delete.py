@@ -22,7 +22,7 @@ from virtsnap.model.flags import SnapshotDelete as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotTree
 from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, Step, StoreWrite
 from virtsnap.plan.describe import mib
-from virtsnap.plan.images import Collapse, ImageGraph, definition_images, frozen_images
+from virtsnap.plan.images import Collapse, ImageGraph, definition_images, disks_of, frozen_images
 from virtsnap.plan.internal import delete_tags
 from virtsnap.plan.nvram import forget_nvram
 from virtsnap.plan.requests import DeleteRequest, exclusive, known_flags
@@ -233,7 +233,7 @@ def _moved_live(xml: str | None, collapse: Collapse) -> str | None:
 
 def _moved_xml(xml: str | None, collapse: Collapse) -> str | None:
     """The definition with every merged image under its new name."""
-    if xml is None or not collapse.renames:
+    if xml is None or not any(disk.source in collapse.renames for disk in disks_of(xml)):
         return xml
     definition = DomainDefinition.parse(xml)
     for disk in definition.disks:

@@ -20,13 +20,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
-from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.formats import xml_text
+from virtsnap.formats.domain_xml import DomainDisk, read_disk
 from virtsnap.model.facts import DomainFacts, ImageFacts, ImageRole
 from virtsnap.model.snapshot import Location, Snapshot
 from virtsnap.model.steps import MergeImages, RelinkBacking
 
 _KEPT = (Location.EXTERNAL, Location.INTERNAL, Location.MANUAL)
+
+
+@lru_cache(maxsize=2048)
+def disks_of(domain_xml: str) -> tuple[DomainDisk, ...]:
+    """The disks of a definition that was read before, such as a snapshot's.
+
+    Every decision asks this of every snapshot of the tree, several times.
+    """
+    root = xml_text.parse(domain_xml, "domain")
+    return tuple(read_disk(element) for element in root.iterfind("devices/disk"))
 
 
 def frozen_images(snapshot: Snapshot, *kept: Location) -> dict[str, str]:
@@ -40,7 +52,7 @@ def frozen_images(snapshot: Snapshot, *kept: Location) -> dict[str, str]:
     entries = {disk.name: disk.location for disk in snapshot.disks}
     return {
         disk.target: disk.source
-        for disk in DomainDefinition.parse(snapshot.domain_xml).disks
+        for disk in disks_of(snapshot.domain_xml)
         if disk.source is not None and entries.get(disk.target) in kept
     }
 
@@ -51,7 +63,7 @@ def definition_images(*xml_texts: str | None) -> dict[str, str]:
         disk.source: disk.target
         for xml in xml_texts
         if xml is not None
-        for disk in DomainDefinition.parse(xml).disks
+        for disk in disks_of(xml)
         if disk.source is not None
     }
 
@@ -108,10 +120,26 @@ class ImageGraph:
         self.elsewhere = facts.named_elsewhere
         self.known = frozenset(facts.images)
         self.targets = dict(named)
+        self._standing: dict[str, list[str]] | None = None
+        """Who stands on whom, once asked; every change forgets it."""
 
     def children(self, path: str) -> list[str]:
         """Images whose backing file is `path`."""
-        return sorted(p for p, image in self.images.items() if image.backing == path)
+        if self._standing is None:
+            self._standing = {}
+            for above in sorted(self.images):
+                backing = self.images[above].backing
+                if backing is not None:
+                    self._standing.setdefault(backing, []).append(above)
+        return list(self._standing.get(path, ()))
+
+    def _put(self, path: str, image: ImageFacts | None) -> None:
+        """Change an image, or take it out."""
+        self._standing = None
+        if image is None:
+            del self.images[path]
+        else:
+            self.images[path] = image
 
     def loose(self, path: str) -> bool:
         """Ours, and nothing names it, nor holds it an internal snapshot that we do not know."""
@@ -231,7 +259,7 @@ class ImageGraph:
         for child in self.children(top):
             image = self.images[child]
             result.relinks.append(RelinkBacking(child, image.format, base, base_image.format))
-            self.images[child] = _on(image, base, base_image.format)
+            self._put(child, _on(image, base, base_image.format))
         for old, (path, _) in list(result.renames.items()):
             if path == top:
                 result.renames[old] = (base, base_image.format)
@@ -240,12 +268,13 @@ class ImageGraph:
         if top in self.named:
             self.named[base] = self.named.pop(top)
         size = max(base_image.actual_size, self.images[top].actual_size)
-        self.images[base] = replace(base_image, virtual_size=self.images[top].virtual_size, actual_size=size)
+        grown = replace(base_image, virtual_size=self.images[top].virtual_size, actual_size=size)
+        self._put(base, grown)
         self._gone([*run[1:], top], result)
 
     def _merged_up(self, run: list[str], top: str, result: Collapse) -> None:
         below = self.images[run[0]]
-        self.images[top] = _on(self.images[top], below.backing, below.backing_format)
+        self._put(top, _on(self.images[top], below.backing, below.backing_format))
         for old, (path, _) in list(result.absorbed.items()):
             if path in run:
                 result.absorbed[old] = (top, self.images[top].format)
@@ -257,7 +286,7 @@ class ImageGraph:
             if not self.images[path].block_device:
                 # The file of a block device is its name: the volume would stay, unreachable.
                 result.removes.append(path)
-            del self.images[path]
+            self._put(path, None)
             self.owned.pop(path, None)
             result.disowned.append(path)
 

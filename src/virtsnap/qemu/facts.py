@@ -13,8 +13,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-from virtsnap.formats import qcow2
-from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.formats.guest_agent import agent_channel
 from virtsnap.model.domain import DomainRecord, DomainState
 from virtsnap.model.errors import Failed, VirtsnapError
@@ -24,16 +22,12 @@ from virtsnap.model.facts import (
     FileFacts,
     ImageFacts,
     ImageRole,
-    InternalSnapshot,
     MemoryWay,
 )
 from virtsnap.model.snapshot import SnapshotTree
-from virtsnap.plan.images import definition_images, frozen_images
+from virtsnap.plan.images import definition_images, disks_of, frozen_images
 from virtsnap.qemu import agent, blocks, images, process
 from virtsnap.qemu.monitor import Monitor
-
-_TABLE_ENTRY_BYTES = 2048
-"""Room for an entry of a qcow2 snapshot table, whose name may have 1023 bytes."""
 
 
 async def gather(
@@ -133,7 +127,7 @@ def _named_formats(record: DomainRecord, tree: SnapshotTree) -> dict[str, str]:
         disk.source: disk.format
         for xml in texts
         if xml is not None
-        for disk in DomainDefinition.parse(xml).disks
+        for disk in disks_of(xml)
         if disk.source in wanted and disk.source is not None and disk.type in ("file", "block")
     }
 
@@ -143,56 +137,13 @@ async def _read_chain(path: str, format: str, found: dict[str, ImageFacts]) -> N
     at: str | None = path
     while at is not None and at not in found:
         try:
-            quick = _from_header(at) if format == "qcow2" else None
-            found[at] = quick or await _asked(at, format)
+            found[at] = await images.read(at, format)
         except (VirtsnapError, OSError):
             # The plan decides what a missing or broken image means for the request.
             found[at] = ImageFacts(path=at, format=format, missing=True)
             return
         image = found[at]
         at, format = image.backing, image.backing_format or "raw"
-
-
-def _from_header(path: str) -> ImageFacts | None:
-    """What the header of a qcow2 file tells; None when qemu-img must be asked."""
-    with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        header = qcow2.parse(file.read(qcow2.HEADER_BYTES))
-        if header is None or header.corrupt or stat.S_ISBLK(status.st_mode):
-            return None
-        file.seek(header.snapshots_offset)
-        table = file.read(header.snapshot_count * _TABLE_ENTRY_BYTES)
-    tags = qcow2.parse_snapshots(table, header.snapshot_count)
-    if tags is None:
-        return None
-    return ImageFacts(
-        path=path,
-        format="qcow2",
-        virtual_size=header.virtual_size,
-        actual_size=status.st_blocks * 512,
-        backing=images.backing_file(path, header.backing) if header.backing is not None else None,
-        backing_format=header.backing_format,
-        cluster_size=header.cluster_size,
-        extended_l2=header.extended_l2,
-        tags=tags,
-    )
-
-
-async def _asked(path: str, format: str) -> ImageFacts:
-    """What qemu-img tells."""
-    info = await images.info(path, format=format)
-    return ImageFacts(
-        path=path,
-        format=info.format,
-        virtual_size=info.virtual_size,
-        actual_size=info.actual_size,
-        backing=info.backing_path,
-        backing_format=info.backing_format,
-        cluster_size=info.cluster_size,
-        extended_l2=bool(info.extended_l2),
-        block_device=info.block_device,
-        tags=tuple(InternalSnapshot(x.id, x.name, x.vm_state_size) for x in info.snapshots),
-    )
 
 
 def _free(folder: str) -> int | None:

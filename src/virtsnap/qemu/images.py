@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from virtsnap.formats import qcow2
 from virtsnap.model.errors import (
     ConfigUnsupported,
     ErrorCode,
@@ -30,6 +31,7 @@ from virtsnap.model.errors import (
     SystemRefused,
     VirtsnapError,
 )
+from virtsnap.model.facts import ImageFacts, InternalSnapshot
 from virtsnap.qemu.paths import sync_file, sync_folder_of
 
 ProgressCallback = Callable[[int, int], None]
@@ -37,6 +39,8 @@ ProgressCallback = Callable[[int, int], None]
 
 _MAX_DEPTH = 200
 """libvirt's limit of a backing chain (VIR_STORAGE_MAX_CHAIN)."""
+_TABLE_ENTRY_BYTES = 2048
+"""Room for an entry of a qcow2 snapshot table, whose name may have 1023 bytes."""
 _PROGRESS = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 
 
@@ -123,17 +127,70 @@ def backing_file(path: str, name: str) -> str:
         raise ConfigUnsupported(f"backing store '{name}' of image '{path}' is not a file or a block device")
     joined = os.path.join(os.path.dirname(path), name)
     plain = os.path.normpath(joined)
+    if plain == joined:
+        return plain
     # Dropping 'x/..' is right only where x is no symbolic link.
     return plain if os.path.realpath(plain) == os.path.realpath(joined) else os.path.realpath(joined)
 
 
-async def chain(path: str, format: str, *, emulator_img: str = "qemu-img") -> tuple[ImageInfo, ...]:
+async def read(path: str, format: str, *, emulator_img: str = "qemu-img") -> ImageFacts:
+    """What plans know of an image. A qcow2 file's header is read here; qemu-img is asked about all else.
+
+    Raises as `info` does, and OSError.
+    """
+    quick = _from_header(path) if format == "qcow2" else None
+    if quick is not None:
+        return quick
+    told = await info(path, format=format, emulator_img=emulator_img)
+    return ImageFacts(
+        path=path,
+        format=told.format,
+        virtual_size=told.virtual_size,
+        actual_size=told.actual_size,
+        backing=told.backing_path,
+        backing_format=told.backing_format,
+        cluster_size=told.cluster_size,
+        extended_l2=told.extended_l2,
+        block_device=told.block_device,
+        tags=tuple(InternalSnapshot(x.id, x.name, x.vm_state_size) for x in told.snapshots),
+    )
+
+
+def _from_header(path: str) -> ImageFacts | None:
+    """What the header of a qcow2 file tells; None when qemu-img must be asked."""
+    with open(path, "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        header = qcow2.parse(file.read(qcow2.HEADER_BYTES))
+        if header is None or header.corrupt or stat.S_ISBLK(status.st_mode):
+            return None
+        tags: tuple[InternalSnapshot, ...] | None = ()
+        if header.snapshot_count:
+            table = os.pread(
+                file.fileno(), header.snapshot_count * _TABLE_ENTRY_BYTES, header.snapshots_offset
+            )
+            tags = qcow2.parse_snapshots(table, header.snapshot_count)
+    if tags is None:
+        return None
+    return ImageFacts(
+        path=path,
+        format="qcow2",
+        virtual_size=header.virtual_size,
+        actual_size=status.st_blocks * 512,
+        backing=backing_file(path, header.backing) if header.backing is not None else None,
+        backing_format=header.backing_format,
+        cluster_size=header.cluster_size,
+        extended_l2=header.extended_l2,
+        tags=tags,
+    )
+
+
+async def chain(path: str, format: str, *, emulator_img: str = "qemu-img") -> tuple[ImageFacts, ...]:
     """The image and everything under it, top first.
 
     Raises SystemRefused for a missing image, InternalRefused for one that stands on itself, and
     OperationInvalid for a backing image whose format the header above it does not name.
     """
-    found: list[ImageInfo] = []
+    found: list[ImageFacts] = []
     seen: set[tuple[int, int]] = set()
     above: str | None = None
     at: str | None = os.path.abspath(path)
@@ -145,9 +202,9 @@ async def chain(path: str, format: str, *, emulator_img: str = "qemu-img") -> tu
         if len(found) >= _MAX_DEPTH:
             raise InternalRefused(f"backing chain of '{path}' is deeper than {_MAX_DEPTH} images")
         seen.add(identity)
-        image = await info(at, format=format, emulator_img=emulator_img)
+        image = await read(at, format, emulator_img=emulator_img)
         found.append(image)
-        above, at = at, image.backing_path
+        above, at = at, image.backing
         if at is not None:
             if image.backing_format is None:
                 raise OperationInvalid(
