@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid as uuids
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ from virtsnap.model.errors import (
     OperationDenied,
     OperationFailed,
     OperationInvalid,
+    OperationUnsupported,
     RevertRisky,
     XmlDetail,
     XmlError,
@@ -36,6 +38,7 @@ from virtsnap.model.job import JobInfo, JobStats, JobType
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
 from virtsnap.service.interface import (
     BlockDevice,
+    ChainLayer,
     DomainHandle,
     PlanReport,
     Progress,
@@ -234,6 +237,37 @@ class FakeService:
             if path in (disk.target, disk.source):
                 return BlockInfo(8 << 30, 200704, 196640)
         raise BareInvalidArg(f"invalid argument: invalid path {path} not assigned to domain")
+
+    async def block_chains(self, uuid: str, inactive: bool = False) -> dict[str, tuple[ChainLayer, ...]]:
+        names = [snapshot.name for snapshot in self._domain(uuid).tree]
+        found: dict[str, tuple[ChainLayer, ...]] = {}
+        for disk in await self.block_devices(uuid, inactive):
+            paths = [f"{disk.source}.{name}" for name in reversed(names)] + [str(disk.source)]
+            holders = [(), *((name,) for name in reversed(names))]
+            found[disk.target] = tuple(
+                ChainLayer(path, "qcow2", 200704, holder)
+                for path, holder in zip(paths, holders, strict=True)
+                if disk.source is not None
+            )
+        return found
+
+    async def flatten(
+        self,
+        uuid: str,
+        targets: Sequence[str] = (),
+        *,
+        copy: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport | None:
+        self._writable("flattening")
+        self.calls.append(("flatten", int(copy)))
+        if len(self._domain(uuid).tree) and not copy:
+            raise OperationUnsupported("disk 'vda' stands on what snapshots need")
+        if dry_run:
+            return PlanReport("flatten", "vda", (), (), ("vda: merge a into b",), "none", ("merge",))
+        await self._work(progress, "Flatten")
+        return None
 
     async def screenshot(self, uuid: str, screen: int = 0) -> tuple[str, bytes]:
         self._running(uuid)

@@ -25,10 +25,12 @@ async def sweep(
     check: Callable[[int, bool], Awaitable[None]],
     *,
     stride: int = 1,
+    others: tuple[str, ...] = (),
 ) -> None:
     """Die at point 1, 2, 3 ... until the operation comes to its end before.
 
     `ready` prepares number N and says what is called; `check` looks at the old or the new state.
+    `others`: see `assert_whole`.
     """
     choose = random.Random(20260)
     was_new = False
@@ -40,7 +42,7 @@ async def sweep(
             assert 5 < ending.points < number
         elif choose.random() < 0.5:
             await crasher.run(domain, choose.randint(1, 4), "domain_state")
-        await assert_whole(domain)
+        await assert_whole(domain, *others)
         new = await is_new(number)
         assert new or not was_new, "an operation that dies later is undone, and an earlier one was done"
         await check(number, new)

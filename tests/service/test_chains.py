@@ -65,7 +65,7 @@ async def test_off_a_template(bare: BareDomain, running: bool) -> None:
     assert [digest(template_of(bare, target)) for target in ("vda", "vdb")] == templates
     assert [await bare.got(mib) for mib in (0, 8)] == [[2, 2], [1, 1]]
     if running:
-        assert "template" not in await bare.service.domain_xml(bare.uuid)
+        assert ".template" not in await bare.service.domain_xml(bare.uuid)
         assert await bare.state() is DomainState.RUNNING
 
 

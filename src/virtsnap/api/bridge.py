@@ -30,7 +30,7 @@ from typing import Literal, Self, overload
 
 from virtsnap.api import aio
 from virtsnap.api.portal import Portal
-from virtsnap.service.interface import PlanReport, ProgressCallback
+from virtsnap.service.interface import ChainLayer, PlanReport, ProgressCallback
 
 
 def open(uri: str | None = None, readonly: bool = False) -> Connection:

@@ -14,7 +14,7 @@ from typing import Literal, Self, overload
 
 from virtsnap.api import aio
 from virtsnap.api.portal import Portal
-from virtsnap.service.interface import PlanReport, ProgressCallback
+from virtsnap.service.interface import ChainLayer, PlanReport, ProgressCallback
 
 
 def open(uri: str | None = None, readonly: bool = False) -> Connection:
@@ -249,6 +249,25 @@ class Domain:
     def screenshot(self, screen: int = 0, flags: int = 0) -> tuple[str, bytes]:
         """MIME type and picture. Unlike libvirt-python's there is no stream to read it from."""
         return self._portal.run(self._aio.screenshot(screen, flags))
+
+    def blockChains(self, inactive: bool = False) -> dict[str, tuple[ChainLayer, ...]]:
+        """By disk target, the images that its content is read from, the one written to first."""
+        return self._portal.run(self._aio.blockChains(inactive))
+
+    def flatten(
+        self,
+        disks: list[str] | None = None,
+        *,
+        copy: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport | None:
+        """Let disks (default: all that can) take in what they stand on, so that nothing below is read any
+        more; `copy`: also what snapshots need, which keep it. With `dry_run` returns the plan.
+
+        libvirt's nearest is virDomainBlockPull. Raises OperationUnsupported for what snapshots need.
+        """
+        return self._portal.run(self._aio.flatten(disks, copy=copy, dry_run=dry_run, progress=progress))
 
     def jobInfo(self) -> list[int]:
         """The job under way: its type, milliseconds elapsed and remaining, then bytes in all, processed and

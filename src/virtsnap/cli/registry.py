@@ -47,6 +47,7 @@ GROUPS = (
             Entry("domuuid", "convert a domain name or id to domain UUID", "names"),
             Entry("dumpxml", "domain information in XML", "dumpxml"),
             Entry("edit", "edit XML configuration for a domain", "edit"),
+            Entry("flatten", "make disks independent of what they stand on", "flatten"),
             Entry("managedsave", "managed save of a domain state", "managedsave"),
             Entry(
                 "managedsave-define", "redefine the XML for a domain's managed save state file", "managedsave"

@@ -72,6 +72,19 @@ class Session:
             self._err.write(f"error: {line}\n")
         self._err.flush()
 
+    @property
+    def watched(self) -> bool:
+        """Somebody sees stderr: progress and hints are welcome."""
+        return self._err.isatty() and not self.settings.quiet
+
+    def hint(self, text: str) -> None:
+        """Tell whoever watches something that is neither result nor error."""
+        if self.watched:
+            self.end_progress()
+            self._out.flush()
+            self._err.write(f"hint: {text}\n")
+            self._err.flush()
+
     @contextmanager
     def explaining(self, line: str) -> Iterator[None]:
         """Print `line` as an error when the service refuses or fails within; the error goes on."""

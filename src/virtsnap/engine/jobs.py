@@ -35,8 +35,14 @@ _OPERATIONS = {
     "create": JobOperation.SNAPSHOT,
     "revert": JobOperation.SNAPSHOT_REVERT,
     "delete": JobOperation.SNAPSHOT_DELETE,
+    "flatten": JobOperation.FLATTEN,
+    "save": JobOperation.SAVE,
+    "restore": JobOperation.RESTORE,
 }
-"""Plans that are jobs to libvirt, too, by the name of the plan's operation."""
+"""Plans that take their time, by the name of the plan's operation."""
+
+_JOB_NAMES = {"flatten": "flatten", "save": "save", "restore": "start"}
+"""What libvirt calls the job in messages, if not 'snapshot'."""
 
 _DISK_LABELS = frozenset({JobOperation.SNAPSHOT_DELETE.word})
 """Progress under these labels counts bytes of images, under others bytes of memory."""
@@ -81,7 +87,8 @@ async def job(world: World, operation: str) -> AsyncIterator[None]:
         except asyncio.CancelledError:
             if not board.taken_back():
                 raise
-            raise Aborted("job 'snapshot' canceled by client") from None
+            name = _JOB_NAMES.get(operation, "snapshot")
+            raise Aborted(f"job '{name}' canceled by client") from None
         else:
             board.complete()
             if board.aborted:
@@ -170,7 +177,9 @@ class _Board:
         if self._reported is None or time.monotonic() >= self._reported + _NOTE_SECONDS:
             self._reported = time.monotonic()
             self._write()
-        self._told(label, done, total)
+        # A merge is a merge: what it is for is known here.
+        told = JobOperation.FLATTEN.word if self._note.operation == "flatten" else label
+        self._told(told, done, total)
 
     def complete(self) -> None:
         """It went well."""

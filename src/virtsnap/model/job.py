@@ -24,6 +24,10 @@ class JobOperation(Enum):
     """What is done: virDomainJobOperation's number, and virsh's word."""
 
     UNKNOWN = (0, "Unknown")
+    FLATTEN = (0, "Flatten")
+    """Ours; libvirt has no number for it."""
+    SAVE = (2, "Save")
+    RESTORE = (3, "Restore")
     SNAPSHOT = (6, "Snapshot")
     SNAPSHOT_REVERT = (7, "Snapshot revert")
     SNAPSHOT_DELETE = (10, "Snapshot delete")

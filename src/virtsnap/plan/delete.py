@@ -57,7 +57,7 @@ def plan_delete(facts: DomainFacts, request: DeleteRequest) -> Plan:
     _check(facts, doomed)
     collapse = _collapse(facts, doomed, left)
     _check_sizes(facts, collapse)
-    _check_space(facts, collapse)
+    check_space(facts, collapse)
     return _plan(facts, name, doomed, left, gone, current, collapse)
 
 
@@ -117,7 +117,7 @@ def _check_sizes(facts: DomainFacts, collapse: Collapse) -> None:
             )
 
 
-def _check_space(facts: DomainFacts, collapse: Collapse) -> None:
+def check_space(facts: DomainFacts, collapse: Collapse) -> None:
     """A merge that runs out of space half way leaves work to finish; better to refuse first."""
     needed: dict[str, int] = {}
     for merge in collapse.merges:

@@ -132,6 +132,13 @@ def _named_formats(record: DomainRecord, tree: SnapshotTree) -> dict[str, str]:
     }
 
 
+async def chain(path: str, format: str) -> tuple[ImageFacts, ...]:
+    """An image and all that it stands on, from the top; a missing one comes last."""
+    found: dict[str, ImageFacts] = {}
+    await _read_chain(path, format, found)
+    return tuple(found.values())
+
+
 async def _read_chain(path: str, format: str, found: dict[str, ImageFacts]) -> None:
     """The image and what it stands on, as far as it can be read; a missing one is noted as missing."""
     at: str | None = path

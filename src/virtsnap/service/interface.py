@@ -9,7 +9,7 @@ All coroutines raise `virtsnap.model.errors.VirtsnapError` and nothing else that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,9 +44,9 @@ class PlanReport:
     """What --dry-run prints: everything a plan would do, nothing of it done."""
 
     operation: str
-    """create, revert or delete."""
+    """create, revert, delete or flatten."""
     subject: str
-    """The snapshot's name."""
+    """The snapshot's name; what is flattened: the disks."""
     makes: tuple[str, ...]
     removes: tuple[str, ...]
     merges: tuple[str, ...]
@@ -65,6 +65,19 @@ class BlockDevice:
     device: str
     target: str
     source: str | None
+
+
+@dataclass(frozen=True)
+class ChainLayer:
+    """One image of those that a disk's content is read from."""
+
+    path: str
+    format: str
+    allocation: int
+    """Bytes that it takes on the host."""
+    snapshots: tuple[str, ...] = ()
+    """Those whose content of the disk it holds."""
+    missing: bool = False
 
 
 class Service(Protocol):
@@ -100,6 +113,25 @@ class Service(Protocol):
     async def domain_state(self, uuid: str) -> tuple[DomainState, Reason]: ...
     async def domain_xml(self, uuid: str, flags: int = 0) -> str: ...
     async def block_devices(self, uuid: str, inactive: bool = False) -> list[BlockDevice]: ...
+    async def block_chains(self, uuid: str, inactive: bool = False) -> dict[str, tuple[ChainLayer, ...]]:
+        """By disk target, the images from the one written to down to the one that stands on nothing."""
+        ...
+
+    async def flatten(
+        self,
+        uuid: str,
+        targets: Sequence[str] = (),
+        *,
+        copy: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport | None:
+        """Let disks (default: all that can) take in what they stand on, as far as no snapshot needs it.
+
+        `copy`: also what snapshots need, which keep it.
+        """
+        ...
+
     async def block_info(self, uuid: str, path: str) -> BlockInfo:
         """`path`: a disk target, or the path of its source."""
         ...

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from virtsnap.service.chains import ChainCalls
 from virtsnap.service.jobs import JobCalls
 from virtsnap.service.saves import SaveCalls
 
 
-class LocalService(SaveCalls, JobCalls):
+class LocalService(SaveCalls, ChainCalls, JobCalls):
     """`service.interface.Service` over a root folder."""
 
 

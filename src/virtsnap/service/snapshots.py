@@ -76,7 +76,7 @@ class SnapshotCalls(Context):
                 facts = await reader.with_agent(facts, await world.monitor())
             plan = create.plan_create(facts, request)
             if dry_run:
-                return _report(plan)
+                return report(plan)
             await self.run(world, plan, facts)
             return request.snapshot.name
 
@@ -90,7 +90,7 @@ class SnapshotCalls(Context):
             facts = await self._facts(world)
             plan = redefine.plan_redefine(facts, given, flag, reader.is_regular)
             if dry_run:
-                return _report(plan)
+                return report(plan)
             await self.run(world, plan, facts)
             return given.name
 
@@ -115,7 +115,7 @@ class SnapshotCalls(Context):
             facts = await reader.with_files(facts, revert.paths_of(facts, request))
             plan = revert.plan_revert(facts, request)
             if dry_run:
-                return _report(plan)
+                return report(plan)
             await self.run(world, plan, facts)
             return None
 
@@ -138,7 +138,7 @@ class SnapshotCalls(Context):
             facts = await self._facts(world)
             plan = delete.plan_delete(facts, request)
             if dry_run:
-                return _report(plan)
+                return report(plan)
             await self.run(world, plan, facts)
             return None
 
@@ -172,7 +172,7 @@ class SnapshotCalls(Context):
         return replace(facts, managed_save=(managed.path, managed.note) if managed.exists else ())
 
 
-def _report(plan: Plan) -> PlanReport:
+def report(plan: Plan) -> PlanReport:
     from virtsnap.plan.describe import describe
 
     words = describe(plan)

@@ -9,7 +9,7 @@ from virtsnap.api.aio.snapshot import DomainSnapshot
 from virtsnap.api.listing import lookup, select
 from virtsnap.api.params import SaveParams
 from virtsnap.model.errors import NoSnapshot
-from virtsnap.service.interface import DomainHandle, PlanReport, ProgressCallback
+from virtsnap.service.interface import ChainLayer, DomainHandle, PlanReport, ProgressCallback
 
 if TYPE_CHECKING:
     from virtsnap.api.aio.connection import Connection
@@ -111,6 +111,29 @@ class Domain:
     async def screenshot(self, screen: int = 0, flags: int = 0) -> tuple[str, bytes]:
         """MIME type and picture. Unlike libvirt-python's there is no stream to read it from."""
         return await self._service.screenshot(self._handle.uuid, screen)
+
+    # chains of images
+
+    async def blockChains(self, inactive: bool = False) -> dict[str, tuple[ChainLayer, ...]]:
+        """By disk target, the images that its content is read from, the one written to first."""
+        return await self._service.block_chains(self._handle.uuid, inactive)
+
+    async def flatten(
+        self,
+        disks: list[str] | None = None,
+        *,
+        copy: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PlanReport | None:
+        """Let disks (default: all that can) take in what they stand on, so that nothing below is read any
+        more; `copy`: also what snapshots need, which keep it. With `dry_run` returns the plan.
+
+        libvirt's nearest is virDomainBlockPull. Raises OperationUnsupported for what snapshots need.
+        """
+        return await self._service.flatten(
+            self._handle.uuid, disks or (), copy=copy, dry_run=dry_run, progress=progress
+        )
 
     # what another process does with it
 

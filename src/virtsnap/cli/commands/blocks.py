@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from virtsnap.cli.args import Args
@@ -13,11 +14,16 @@ from virtsnap.model.errors import VirtsnapError
 
 if TYPE_CHECKING:
     from virtsnap.model.domain import BlockInfo
+    from virtsnap.service.interface import ChainLayer
 
 
 async def _domblklist(session: Session, args: Args) -> None:
+    args.exclusive("chain", "details")
     domain = await session.domain(args)
     service = await session.service()
+    if args.has("chain"):
+        _show_chains(session, args, await service.block_chains(domain.uuid, args.has("inactive")))
+        return
     disks = await service.block_devices(domain.uuid, args.has("inactive"))
     if session.wants_json(args):
         session.json(
@@ -33,6 +39,27 @@ async def _domblklist(session: Session, args: Args) -> None:
     else:
         header = ["Target", "Source"]
         rows = [[disk.target, disk.source or "-"] for disk in disks]
+    session.print(table(header, rows, quiet=session.settings.quiet))
+
+
+def _show_chains(session: Session, args: Args, chains: dict[str, tuple[ChainLayer, ...]]) -> None:
+    """Layer 0 is written to; the snapshots beside a layer are those whose content it holds."""
+    if session.wants_json(args):
+        session.json(
+            [
+                {"target": target, "depth": len(chain), "chain": [asdict(layer) for layer in chain]}
+                for target, chain in chains.items()
+            ]
+        )
+        return
+    rows = []
+    for target, chain in chains.items():
+        for number, layer in enumerate(chain):
+            size = "missing" if layer.missing else pretty_bytes(layer.allocation)
+            rows.append([target, str(number), size, ", ".join(layer.snapshots) or "-", layer.path])
+        if not chain:
+            rows.append([target, "-", "-", "-", "-"])
+    header = ["Target", "Layer", "Allocation", "Snapshot", "Source"]
     session.print(table(header, rows, quiet=session.settings.quiet))
 
 
@@ -84,10 +111,11 @@ COMMANDS = {
             DOMAIN,
             flag("inactive", "get inactive rather than running configuration"),
             flag("details", "additionally display the type and device value"),
+            flag("chain", "display every image that a disk's content is read from"),
             JSON,
         ),
         "Get the summary of block devices for a domain.",
-        ("domblklist demo --details",),
+        ("domblklist demo --details", "domblklist demo --chain"),
     ),
     "domblkinfo": Command(
         _domblkinfo,

@@ -29,6 +29,9 @@ FLAGS: dict[str, int] = {
     "validate": SnapshotCreate.VALIDATE,
 }
 
+_MANY_LAYERS = 30
+"""From here on a guest may notice: each of its reads asks layer after layer."""
+
 OPTIONS = (
     flag("no-metadata", "take snapshot but create no metadata"),
     flag("halt", "halt domain after snapshot is created"),
@@ -65,6 +68,8 @@ async def create(session: Session, args: Args, domain: DomainHandle, xml: str, o
         session.extra(f"Domain snapshot {result} created")
     else:
         session.extra(f"Domain snapshot {result} created from '{origin}'")
+    if isinstance(result, str) and session.watched:
+        await _offer_flatten(session, domain)
 
 
 async def _ask(session: Session, args: Args, domain: DomainHandle, xml: str, flags: int) -> str | PlanReport:
@@ -72,6 +77,17 @@ async def _ask(session: Session, args: Args, domain: DomainHandle, xml: str, fla
     return await service.snapshot_create_xml(
         domain.uuid, xml, flags, dry_run=args.has("dry-run"), progress=session.progress
     )
+
+
+async def _offer_flatten(session: Session, domain: DomainHandle) -> None:
+    chains = await (await session.service()).block_chains(domain.uuid)
+    for target, chain in chains.items():
+        if len(chain) > _MANY_LAYERS:
+            session.hint(
+                f"disk {target} is read from {len(chain)} images; "
+                f"'virtsnap flatten {domain.name} {target} --copy' makes it one, "
+                "and the snapshots keep theirs"
+            )
 
 
 async def _snapshot_create(session: Session, args: Args) -> None:
