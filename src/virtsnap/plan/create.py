@@ -56,6 +56,7 @@ from virtsnap.plan.align import IsRegular, align
 from virtsnap.plan.describe import mib
 from virtsnap.plan.internal import (
     check_internal,
+    check_internal_disk,
     guards,
     internal_images,
     save_internal,
@@ -182,7 +183,7 @@ def plan_create(facts: DomainFacts, request: CreateRequest) -> Plan:
     snapshot, flags, record = request.snapshot, request.flags, facts.record
     definition = DomainDefinition.parse(record.live_xml or record.config_xml)
     chosen = list(_external(snapshot, definition))
-    _check_disks(facts, request, chosen)
+    _check_disks(facts, request, definition)
     _check_memory_file(facts, snapshot)
     _check_collisions(facts, snapshot, chosen)
     if snapshot.name in facts.tree and not flags & Flag.NO_METADATA:
@@ -214,9 +215,7 @@ def _with_format(entry: SnapshotDisk) -> SnapshotDisk:
     return entry
 
 
-def _check_disks(
-    facts: DomainFacts, request: CreateRequest, chosen: list[tuple[DomainDisk, SnapshotDisk]]
-) -> None:
+def _check_disks(facts: DomainFacts, request: CreateRequest, definition: DomainDefinition) -> None:
     snapshot, active = request.snapshot, facts.record.active
     asleep = snapshot.state is SnapshotState.PMSUSPENDED
     if asleep and snapshot.memory is not Location.NO and facts.qemu_version < _SLEEP_KEPT:
@@ -239,9 +238,12 @@ def _check_disks(
             raise ConfigUnsupported(
                 f"active qemu domains require external disk snapshots; disk {entry.name} requested internal"
             )
-    for disk, entry in chosen:
-        _check_external(facts, request.flags, disk, entry)
-    check_internal(facts, snapshot)
+    for disk, entry in zip(definition.disks, snapshot.disks, strict=True):
+        if entry.location is Location.INTERNAL:
+            check_internal_disk(facts, snapshot.name, disk, entry)
+        elif entry.location is Location.EXTERNAL:
+            _check_external(facts, request.flags, disk, _with_format(entry))
+    check_internal(snapshot)
     if request.flags & Flag.LIVE and any(x.location is Location.INTERNAL for x in snapshot.disks):
         raise OperationUnsupported(
             "live snapshot creation cannot keep disks internally: QEMU gives up its images while it still "

@@ -57,25 +57,18 @@ def with_memory_place(snapshot: Snapshot, definition: DomainDefinition) -> Snaps
     return replace(snapshot, memory=Location.EXTERNAL, memory_file=path)
 
 
-def check_internal(facts: DomainFacts, snapshot: Snapshot) -> None:
-    """Refuse what cannot be kept inside an image. Raises ConfigUnsupported and its kin."""
-    record = facts.record
-    definition = DomainDefinition.parse(record.live_xml or record.config_xml)
-    internal = [
-        (disk, entry)
-        for disk, entry in zip(definition.disks, snapshot.disks, strict=True)
-        if entry.location is Location.INTERNAL
-    ]
+def check_internal(snapshot: Snapshot) -> None:
+    """Refuse what has no image to be kept in. Raises ConfigUnsupported."""
+    internal = any(entry.location is Location.INTERNAL for entry in snapshot.disks)
     manual = any(entry.location is Location.MANUAL for entry in snapshot.disks)
     if (snapshot.memory is Location.INTERNAL and not internal) or (internal and manual):
         raise ConfigUnsupported(
             "internal and full system snapshots require all disks to be selected for snapshot"
         )
-    for disk, entry in internal:
-        _check_disk(facts, snapshot.name, disk, entry)
 
 
-def _check_disk(facts: DomainFacts, name: str, disk: DomainDisk, entry: SnapshotDisk) -> None:
+def check_internal_disk(facts: DomainFacts, name: str, disk: DomainDisk, entry: SnapshotDisk) -> None:
+    """Refuse an image that cannot take an internal snapshot. Raises ConfigUnsupported and its kin."""
     if disk.type not in ("file", "block"):
         raise InternalRefused(f"internal inactive snapshots are not supported on '{disk.type}' disks")
     if disk.format != "qcow2":
