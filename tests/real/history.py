@@ -23,22 +23,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from lxml import etree
 
 from tests.real.image_reader import Qcow2, chain, read
 from tests.real.pen import Pen
+from tests.service.local_domain import kill_all, processes_naming
+from virtsnap.engine.runner import Runner
+from virtsnap.engine.world import query_path
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.errors import ConfigUnsupported, OperationUnsupported, VirtsnapError
-from virtsnap.model.flags import DomainXml, SnapshotCreate, SnapshotDelete
+from virtsnap.model.flags import DomainStart, DomainXml, SnapshotCreate, SnapshotDelete
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotTree
 from virtsnap.plan.images import frozen_images
+from virtsnap.qemu import images
+from virtsnap.qemu.monitor import Monitor
 from virtsnap.service.local import open_local
 
 T = TypeVar("T")
+State = tuple[str, dict[str, Snapshot], str | None]
 BLOCK = 64 << 10
 BLOCKS = 6
 Content = tuple[int, ...]
 """The byte that each block is filled with."""
+
+
+class Undone(Exception):
+    """The operation died, and the next process took it back."""
 
 
 @dataclass
@@ -104,6 +115,7 @@ class History:
         """Whether anything ever was, so that bases may stay unmerged."""
         self.tidy = True
         """The last operation leaves nothing to merge."""
+        self.deaths: Deaths | None = None
         self.crashed = False
         self.log: list[str] = []
         if any(disk.template for disk in disks):
@@ -117,10 +129,13 @@ class History:
     def end(self) -> None:
         """Look at the images a last time and let go of everything."""
         try:
+            if self.running:
+                self.stop()
             self.run(self.service.close())
             self.check_images()
         finally:
             self.loop.close()
+            kill_all(processes_naming(self.folder))
             shutil.rmtree(self.folder)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -153,10 +168,42 @@ class History:
         """The guest writes; as it is shut off, it was booted for it."""
         path, format = self.active()[target]
         byte = self._byte()
-        self.pen.fill(path, format, byte, block * BLOCK, BLOCK)
+        if self.running:
+            self.run(self._tell_qemu(f"write -P {byte} {block * BLOCK} {BLOCK}", target))
+        else:
+            self.pen.fill(path, format, byte, block * BLOCK, BLOCK)
         now = list(self.now[target])
         now[block] = byte
         self.now[target] = tuple(now)
+
+    # --- QEMU --------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a QEMU."""
+        record = self.service.store.domain(self.uuid)
+        assert record is not None
+        return record.active
+
+    def start(self, paused: bool) -> None:
+        """Start a QEMU in which nothing boots."""
+        self.run(self.service.create(self.uuid, DomainStart.PAUSED if paused else 0))
+
+    def stop(self) -> None:
+        """End it."""
+        self.run(self.service.destroy(self.uuid))
+
+    async def _tell_qemu(self, command: str, *targets: str) -> None:
+        """A command of qemu-io on these disks. Its answer goes nowhere: whoever reads the image sees it."""
+        record = self.service.store.domain(self.uuid)
+        assert record is not None
+        assert record.instance is not None
+        assert record.live_xml is not None
+        aliases = {disk.target: disk.alias for disk in DomainDefinition.parse(record.live_xml).disks}
+        async with await Monitor.connect(query_path(record.instance.run_dir)) as monitor:
+            for target in targets:
+                line = f'qemu-io -d /machine/peripheral/{aliases[target]}/virtio-backend "{command}"'
+                await monitor.execute("human-monitor-command", command_line=line)
 
     # --- the definition ----------------------------------------------------------------------------------
 
@@ -207,10 +254,13 @@ class History:
             named |= set(frozen_images(snapshot).values())
         return named
 
-    def create(self, places: Sequence[str], flags: SnapshotCreate, own_names: bool = False) -> str | None:
+    def create(
+        self, places: Sequence[str], flags: SnapshotCreate, own_names: bool = False, memory: str = ""
+    ) -> str | None:
         """Take a snapshot; the name, or None when it was refused as it must be.
 
-        `places`: for every disk in order 'external', 'internal', 'no', or '' for the default.
+        `places`: for every disk in order 'external', 'internal', 'no', or '' for the default; of a running
+        domain `memory` as well.
         """
         self.count += 1
         name = f"s{self.count}"
@@ -224,7 +274,11 @@ class History:
                 source = f"<source file='{path}'/>"
             attribute = f" snapshot='{place}'" if place else ""
             disks.append(f"<disk name='{target}'{attribute}>{source}</disk>")
-        xml = f"<domainsnapshot><name>{name}</name><disks>{''.join(disks)}</disks></domainsnapshot>"
+        running = self.running
+        element = f"<memory snapshot='{memory}'/>" if memory else ""
+        if memory == "external":
+            element = f"<memory snapshot='external' file='{self.images}/{name}.mem'/>"
+        xml = f"<domainsnapshot><name>{name}</name>{element}<disks>{''.join(disks)}</disks></domainsnapshot>"
         if flags & SnapshotCreate.REUSE_EXT:
             for target, place in wanted.items():
                 if place != "external":
@@ -233,21 +287,35 @@ class History:
                 _qemu_img("create", "-q", "-f", "qcow2", "-b", below, "-F", format, path)
         before = dict(self.now)
         create = self.service.snapshot_create_xml
-        if refusal := self.call(create, self.uuid, xml, int(flags), refusal=ConfigUnsupported):
+
+        def tagged() -> bool:
+            paths = [active[target][0] for target, place in wanted.items() if place == "internal"]
+            return bool(paths) and all(_format(p) == "qcow2" and name in Qcow2(p).tags for p in paths)
+
+        try:
+            refusal = self.call(
+                create, self.uuid, xml, int(flags), refusal=ConfigUnsupported, happened=tagged
+            )
+        except Undone:
+            self._drop_made(name)
+            raise
+        if refusal:
             impossible = any(place == "internal" and active[t][1] == "raw" for t, place in wanted.items())
-            impossible |= bool(wanted) and all(wanted.get(t) == "no" for t in active)
-            assert impossible or not active, refusal
-            for made in self.images.glob(f"{name}-*.own"):
-                made.unlink()
+            if memory != "external":
+                impossible |= bool(wanted) and all(wanted.get(t) == "no" for t in active)
+                impossible |= not active
+            if running and flags & SnapshotCreate.DISK_ONLY:
+                impossible |= "internal" in wanted.values()
+            assert impossible, refusal
+            self._drop_made(name)
             return None
         after = self.active()
         kinds = {}
         for target, (path, format) in active.items():
             place = wanted.get(target, "")
             if not place:
-                external = (
-                    flags & SnapshotCreate.DISK_ONLY or "external" in wanted.values() or format == "raw"
-                )
+                external = flags & SnapshotCreate.DISK_ONLY or memory == "external" or format == "raw"
+                external |= not running and "external" in wanted.values()
                 place = "external" if external else "internal"
             assert (after[target][0] != path) == (place == "external"), f"{target} is not {place}"
             if place != "no":
@@ -257,6 +325,7 @@ class History:
         if flags & SnapshotCreate.NO_METADATA:
             self.given_up = True
             self.foreign |= {after[target][0] for target in kinds}
+            self.foreign |= {str(path) for path in self.images.glob(f"*{name}.mem")}
             for target, kind in kinds.items():
                 path = active[target][0]
                 if kind is Location.INTERNAL:
@@ -269,6 +338,11 @@ class History:
             assert self.tree().current == name
         return name
 
+    def _drop_made(self, name: str) -> None:
+        """The overlays that the user made for a snapshot that was not taken."""
+        for path in self.images.glob(f"{name}-*.own"):
+            path.unlink()
+
     def revert(self, name: str, flags: int = 0) -> bool:
         """Go back; False when it was refused as it must be."""
         moment, before = self.moments[name], dict(self.now)
@@ -276,7 +350,12 @@ class History:
         assert domain_xml is not None
         then = {disk.target for disk in DomainDefinition.parse(domain_xml).disks}
         revert = self.service.snapshot_revert
-        if refusal := self.call(revert, self.uuid, name, flags, refusal=OperationUnsupported):
+
+        def changed() -> bool:
+            return {t: content(*image) for t, image in self.active().items()} != before
+
+        refusal = self.call(revert, self.uuid, name, flags, refusal=OperationUnsupported, happened=changed)
+        if refusal:
             assert re.search("is not part of the snapshot.*base of other snapshots by now", str(refusal))
             assert then - set(moment.contents) - set(before), refusal
             return False
@@ -315,6 +394,7 @@ class History:
             if not metadata_only:
                 continue
             self.kept[name] = GivenUp(text, moment, record_files(before[name]))
+            self.foreign.add(before[name].memory_file or "")
             for target, path in frozen_images(before[name]).items():
                 if moment.kinds[target] is Location.INTERNAL:
                     self.user_tags[path, name] = moment.contents[target]
@@ -389,23 +469,58 @@ class History:
         function: Callable[..., Coroutine[Any, Any, Any]],
         *arguments: Any,
         refusal: type[VirtsnapError] | None = None,
+        happened: Callable[[], bool] | None = None,
     ) -> VirtsnapError | None:
-        """One operation; the refusal, if it is of the kind that may be."""
+        """One operation; the refusal, if it is of the kind that may be.
+
+        Raises Undone when it died and was taken back. `happened` tells where the store does not show it.
+        """
         self.log.append(f"{function.__name__}{arguments[1:]}")
+        before = self.state()
         try:
-            self.run(function(*arguments))
+            if self.deaths is None:
+                self.run(function(*arguments))
+            else:
+                self.deaths.run(lambda: self.run(function(*arguments)))
         except VirtsnapError as error:
             if refusal is None or not isinstance(error, refusal):
                 raise
             self.log.append(str(error))
             return error
+        except Death as death:
+            self.log.append(f"died {death}")
+            self.recover()
+            if self.state() == before and not (happened is not None and happened()):
+                self.log.append("undone")
+                raise Undone from death
         return None
+
+    def state(self) -> State:
+        """What the store knows; images not owned by anybody are not in it."""
+        record, tree = self.service.store.domain(self.uuid), self.service.store.tree(self.uuid)
+        assert record is not None
+        return record.config_xml, dict(tree.snapshots), tree.current
+
+    def recover(self) -> None:
+        """Another process, which may die as well, and another."""
+        self.crashed = True
+        assert self.deaths is not None
+        while True:
+            self.run(self.service.close())
+            self.service = self.run(open_local(self.root))
+            try:
+                self.deaths.run(lambda: self.run(self.service.domain_state(self.uuid)))
+                return
+            except Death as death:
+                self.log.append(f"died {death}")
 
     # --- laws --------------------------------------------------------------------------------------------
 
     def laws(self) -> None:
         """Everything is as the model has it."""
         tree, active = self.tree(), self.active()
+        if self.running:
+            self.run(self._tell_qemu("flush", *active))
         assert self.service.store.journal(self.uuid) is None
         assert set(tree.snapshots) == set(self.moments)
         assert tree.current is None or tree.current in tree
@@ -422,7 +537,7 @@ class History:
 
     def nothing_is_left_over(self, tree: SnapshotTree, active: dict[str, tuple[str, str]]) -> None:
         """Files, and internal snapshots in them, have somebody who names them."""
-        named = {path for path, _ in active.values()}
+        named = {path for path, _ in active.values()} | {snapshot.memory_file for snapshot in tree}
         tags: dict[str, set[str]] = {}
         for path, name in self.user_tags:
             tags.setdefault(path, set()).add(name)
@@ -463,6 +578,64 @@ class History:
                 )
                 good = (0, 3) if self.crashed else (0,)
                 assert done.returncode in good, f"{done.stdout}{done.stderr}"
+
+
+class Death(BaseException):
+    """The process is gone: nothing may catch this."""
+
+
+class Deaths:
+    """Kills at the points asked for: the runner's own (`engine.runner.Trace`), and around each child process.
+
+    `points`: how many points the first process comes by before it dies, then how many the second ...
+    """
+
+    def __init__(self, points: Sequence[int]) -> None:
+        self._points = list(points)
+        self._left: int | None = None
+        self._dead = False
+
+    def run(self, work: Callable[[], Any]) -> None:
+        """Raises Death."""
+        self._left = self._points.pop(0) if self._points else None
+        self._dead = False
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Runner.__init__, "__defaults__", (self._point,))
+            start = images._start
+
+            async def start_or_die(argv: Sequence[str]) -> asyncio.subprocess.Process:
+                self._point(f"before {argv[1]}")
+                child = await start(argv)
+                try:
+                    self._point(f"in {argv[1]}")
+                except Death:
+                    child.kill()
+                    await child.communicate()
+                    raise
+                return child
+
+            patch.setattr(images, "_start", start_or_die)
+            for name in ("unlink", "truncate"):
+                patch.setattr(os, name, self._if_alive(getattr(os, name)))
+            work()
+
+    def _point(self, name: str) -> None:
+        if self._left is None:
+            return
+        self._left -= 1
+        if self._left <= 0:
+            self._dead = True
+            raise Death(name)
+
+    def _if_alive(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What the dead do not do, even where an `except` would."""
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if self._dead:
+                raise Death("in an except block")
+            return function(*arguments, **options)
+
+        return call
 
 
 def content(path: str, format: str, tag: str | None = None) -> Content:
