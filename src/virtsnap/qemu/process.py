@@ -21,10 +21,11 @@ from functools import cache
 from typing import Protocol
 
 from virtsnap.model.errors import ErrorCode, Failed
-from virtsnap.qemu.monitor import Monitor, MonitorLost
+from virtsnap.qemu.monitor import Monitor, MonitorLost, connect_socket
 from virtsnap.qemu.paths import socket_address
 
 _LOG_TAIL_BYTES = 4096
+_RETRY_SECONDS = 0.02
 
 
 class Process(Protocol):
@@ -80,6 +81,9 @@ def listen(path: str) -> socket.socket:
         with socket_address(path) as address:
             sock.bind(address)
         sock.listen(1)
+        # Two threads of a starting QEMU may go to the door for one caller (see `_meet`); the one that comes
+        # late must not wait there for ever.
+        sock.setblocking(False)
     except OSError as error:
         sock.close()
         raise Failed(
@@ -230,17 +234,13 @@ async def await_monitor(
     descriptor = _open_pidfd(process)
     if descriptor is None:
         raise _exited(log_path, log_start)
-    connecting = asyncio.create_task(Monitor.connect(path, timeout=timeout))
+    connecting = asyncio.create_task(_meet(path, timeout))
     death = asyncio.create_task(_readable(descriptor))
     try:
         await asyncio.wait({connecting, death}, return_when=asyncio.FIRST_COMPLETED)
-        error = connecting.exception() if connecting.done() else None
-        if isinstance(error, MonitorLost):
-            # The monitor closes a moment before the process is gone; wait for what it had to say.
-            await asyncio.wait({death}, timeout=5.0)
-        if death.done() and not (connecting.done() and error is None):
+        if not connecting.done():
             _reap(process)
-            raise _exited(log_path, log_start) from error
+            raise _exited(log_path, log_start)
         return await connecting
     except BaseException:
         connecting.cancel()
@@ -252,6 +252,44 @@ async def await_monitor(
         death.cancel()
         await asyncio.wait({death})
         os.close(descriptor)
+
+
+async def _meet(path: str, timeout: float) -> Monitor:
+    """Connect to a QEMU that is starting.
+
+    While QEMU starts, it hands its listening socket from one thread to another (QEMU 10.0: a monitor's socket
+    to the monitors' own thread). If a caller already waits, both may go to the door: he is greeted twice, is
+    forgotten, or is hung up on. So the first call only hears the greeting, and the second one, to a QEMU
+    that has settled, is the conversation. Raises what `Monitor.connect` does.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            while not await _greeted(path):  # noqa: ASYNC110  (nobody tells when it is worth another try)
+                await asyncio.sleep(_RETRY_SECONDS)
+    while True:
+        try:
+            return await Monitor.connect(path, timeout=max(deadline - loop.time(), _RETRY_SECONDS))
+        except MonitorLost:
+            if loop.time() >= deadline:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _greeted(path: str) -> bool:
+    """Whether somebody at the socket says a line."""
+    said = b""
+    try:
+        with await connect_socket(path) as sock:
+            while not said.endswith(b"\n"):
+                more = await asyncio.get_running_loop().sock_recv(sock, 4096)
+                if not more:
+                    return False
+                said += more
+    except OSError:
+        return False
+    return True
 
 
 def _exited(log_path: str, log_start: int) -> Failed:
