@@ -28,7 +28,12 @@ journal() {
     mount) mkdir -p "/mnt/$2" && mount -t ext4 "/dev/$2" "/mnt/$2" ;;
     write) echo 0 >/run/journal && background journal journal_loop "/mnt/$2/count" ;;
     stop) background_stop journal ;;
-    count) cat /run/journal ;;
+    count)
+        # Between the loop's truncating and its writing the file is empty.
+        n=
+        until [ -n "$n" ]; do read -r n </run/journal; done
+        echo "$n"
+        ;;
     *) echo "usage: journal mount DEV | write DEV | stop | count"; return 2 ;;
     esac
 }
