@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model import steps as s
 from virtsnap.model.domain import DomainRecord, DomainState, Instance
-from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole
+from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole, InternalSnapshot
 from virtsnap.model.snapshot import Snapshot, SnapshotTree
 from virtsnap.plan.images import definition_images, frozen_images
 
@@ -31,11 +31,20 @@ def require(condition: bool, what: str) -> None:
 
 
 @dataclass
+class Tag:
+    """An internal snapshot: the image's own clusters of then, on whatever is below now."""
+
+    clusters: Content
+    memory: int | None = None
+
+
+@dataclass
 class Image:
     clusters: Content
     backing: str | None = None
     format: str = "qcow2"
     size: int = 1 << 30
+    tags: dict[str, Tag] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,7 +96,9 @@ class Host:
     settle: Callable[[bool], None] = _unnoted
     """As `engine.world.World` has them."""
     switched: dict[str, Content] = field(default_factory=dict)
-    """Contents of the disks at the last SwitchLayers."""
+    """Contents of the disks at the last step that froze them in a running guest."""
+    instants: list[dict[str, Content]] = field(default_factory=list)
+    """The same of every such step."""
     opened: dict[str, dict[str, Content]] = field(default_factory=dict)
     """Contents of the disks that each QEMU found when it started, by run folder."""
 
@@ -107,6 +118,11 @@ class Host:
         for layer in reversed(self.chain(path)):
             merged |= self.images[layer].clusters
         return merged
+
+    def tag_content(self, path: str, name: str) -> Content:
+        require(name in self.images[path].tags, f"{path} has no {name}")
+        below = self.images[path].backing
+        return {**(self.content(below) if below else {}), **self.images[path].tags[name].clusters}
 
     def children(self, path: str) -> list[str]:
         return [p for p, image in self.images.items() if image.backing == path]
@@ -187,7 +203,33 @@ class Host:
                 self._merge(step)
             case s.RelinkBacking():
                 self._relink(step)
-            case s.SettleGuest() | s.Declare() | s.ResumeGuest():
+            case s.TagDisks():
+                assert guest is not None
+                self._instant(guest)
+                for target in step.targets:
+                    self._tag(guest.tops[target], step.name, None)
+            case s.SaveInternal():
+                assert guest is not None
+                self._instant(guest)
+                for target in step.targets:
+                    memory = guest.memory if target == step.memory_target else None
+                    self._tag(guest.tops[target], step.name, memory)
+                    self.at("between the images")
+            case s.TagImage():
+                require(not self.open_in(step.path), f"{step.path} is open in QEMU")
+                self._tag(step.path, step.name, None)
+            case s.LoadInternal():
+                self._load(step)
+            case s.ApplyTag():
+                require(not self.open_in(step.path), f"{step.path} is open in QEMU")
+                require(step.name in self.images[step.path].tags, f"{step.path} has no {step.name}")
+                self.images[step.path].clusters = dict(self.images[step.path].tags[step.name].clusters)
+            case s.CopyImage():
+                self._copy(step)
+            case s.DeleteTag():
+                if step.path in self.images:
+                    self.images[step.path].tags.pop(step.name, None)
+            case s.SettleGuest() | s.Declare() | s.ResumeGuest() | s.GuardTag():
                 pass
             case _:
                 raise Broken(f"no such step: {step}")
@@ -196,9 +238,11 @@ class Host:
     def undo(self, step: s.Step, run_dir: str | None) -> None:
         guest = self.guests.get(run_dir) if run_dir is not None else None
         match step:
-            case s.CreateOverlay():
+            case s.CreateOverlay() | s.CopyImage():
                 require(not self.open_in(step.path), f"{step.path} is in use")
                 self.images.pop(step.path, None)
+            case s.GuardTag() | s.TagImage():
+                self.images[step.path].tags.pop(step.name, None)
             case s.AttachOverlay() if guest is not None:
                 guest.attached.discard(step.path)
             case s.PauseGuest() if guest is not None:
@@ -228,8 +272,44 @@ class Host:
         self.at("before the file")
         self.images[step.path] = Image({}, step.backing, step.format, step.size)
 
-    def _switch(self, guest: Guest, step: s.SwitchLayers) -> None:
+    def _instant(self, guest: Guest) -> None:
         self.switched = copies(guest.truth)
+        self.instants.append(self.switched)
+
+    def _tag(self, path: str, name: str, memory: int | None) -> None:
+        image = self.images[path]
+        require(image.format == "qcow2", f"{path} cannot hold an internal snapshot")
+        require(name not in image.tags, f"{path} has {name} already")
+        image.tags[name] = Tag(dict(image.clusters), memory)
+
+    def _load(self, step: s.LoadInternal) -> None:
+        guest = self.guests[step.run_dir]
+        require(not guest.running and not guest.waits, "memory is loaded into a guest that stands still")
+        for target, path in guest.tops.items():
+            if path in step.images:
+                tag = self.images[path].tags[step.name]
+                self.images[path].clusters = dict(tag.clusters)
+                guest.truth[target] = self.content(path)
+                if path == step.memory_image:
+                    assert tag.memory is not None
+                    guest.memory = tag.memory
+        require(set(step.images) <= set(guest.tops.values()), "an image is not in this QEMU")
+        self.opened[step.run_dir] = copies(guest.truth)
+
+    def _copy(self, step: s.CopyImage) -> None:
+        require(step.path not in self.images, f"{step.path} would be overwritten")
+        for guest in self.guests.values():
+            written = {guest.tops[target] for target in guest.writable}
+            require(step.source not in written, f"{step.source} is copied while a guest writes to it")
+        source = self.images[step.source]
+        self.images[step.path] = replace(
+            source,
+            clusters=dict(source.clusters),
+            tags={name: Tag(dict(tag.clusters), tag.memory) for name, tag in source.tags.items()},
+        )
+
+    def _switch(self, guest: Guest, step: s.SwitchLayers) -> None:
+        self._instant(guest)
         for target, path, _ in step.disks:
             require(path in guest.attached, f"{path} was not attached")
             require(self.images[path].backing == guest.tops[target], f"{path} stands on something else")
@@ -249,7 +329,6 @@ class Host:
             require(self.images[disk.source].format == disk.format, f"{disk.source} is not {disk.format}")
             if not disk.readonly:
                 require(not self.open_in(disk.source), f"{disk.source} is open in another QEMU")
-                require(not self.children(disk.source), f"{disk.source} has images on it and is written to")
         self.at("before the process")
         tops = {disk.target: disk.source for disk in disks if disk.source is not None}
         contents = {target: self.content(path) for target, path in tops.items()}
@@ -422,6 +501,10 @@ def _image_facts(host: Host, path: str) -> ImageFacts:
         below,
         host.images[below].format if below is not None and below in host.images else None,
         cluster_size=65536 if image.format == "qcow2" else None,
+        tags=tuple(
+            InternalSnapshot(str(number), name, 0 if tag.memory is None else 1 << 20)
+            for number, (name, tag) in enumerate(image.tags.items(), start=1)
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.plan.scene import Scene, lines, same, sources, write_of
-from tests.plan.simulation import disk_xml, domain_xml
+from tests.plan.simulation import Tag, disk_xml, domain_xml
 from virtsnap.model.errors import NoSnapshot, OperationUnsupported, SystemRefused
 from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.flags import SnapshotDelete as Flag
@@ -495,3 +495,37 @@ def test_template_below_the_origin() -> None:
         s.delete(name)
     assert set(s.host.images) == {"/i/cd.iso", "/i/vda.img", "/t"}
     assert s.host.images["/t"].clusters == {30: "t"}
+
+
+# --- internal snapshots that the user made ----------------------------------------------------------------
+
+
+def test_the_users_image_takes_merges_whatever_internal_snapshots_it_holds() -> None:
+    s = chain(9, 1, 1, 1)
+    s.host.images["/i/vda.img"].tags["mine"] = Tag({40: "then"})
+    for name in ("s2", "s1", "s3"):
+        s.delete(name)
+    assert set(s.host.images) == {"/i/cd.iso", "/i/vda.img"}
+    assert s.host.tag_content("/i/vda.img", "mine") == {40: "then"}
+
+
+def test_an_overlay_with_the_users_internal_snapshot_is_kept_and_what_it_stands_on_too() -> None:
+    s = branched()
+    s.host.images["/i/vda.s2"].tags["mine"] = Tag({40: "then"})
+    before = s.host.tag_content("/i/vda.s2", "mine")
+    for name in ("s3", "s2", "s1"):
+        s.delete(name)
+    assert s.host.tag_content("/i/vda.s2", "mine") == before
+    assert "/i/vda.s2" not in s.book.owned
+    assert "/i/vda.img" not in s.book.owned
+
+
+def test_a_chain_noted_in_part_still_leads_to_the_right_image() -> None:
+    s = Scene()
+    s.create("s1")
+    s.create("s2")
+    s.start()
+    s.create("s3")
+    for name in ("s1", "s2", "s3"):
+        s.delete(name)
+        s.world.check()

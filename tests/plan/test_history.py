@@ -29,6 +29,7 @@ from tests.plan.simulation import (
     Content,
     Host,
     Image,
+    Tag,
     World,
     cdrom_xml,
     copies,
@@ -36,10 +37,11 @@ from tests.plan.simulation import (
     domain_xml,
 )
 from virtsnap.model.domain import DomainRecord, DomainState, Reason
-from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.errors import ConfigUnsupported, Refused
 from virtsnap.model.facts import ImageRole
 from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
+from virtsnap.model.steps import CopyImage
 from virtsnap.plan import create, delete, lifecycle, revert
 from virtsnap.plan.images import frozen_images
 from virtsnap.plan.requests import CreateRequest, DeleteRequest, RevertRequest
@@ -57,6 +59,9 @@ class Moment:
 
 def name_of(path: str) -> str:
     return path.removeprefix("/img/").removesuffix(".img")
+
+
+KINDS = (Location.EXTERNAL, Location.INTERNAL)
 
 
 class History(RuleBasedStateMachine):
@@ -80,6 +85,8 @@ class History(RuleBasedStateMachine):
         xml = domain_xml(xml + cdrom_xml("sda", "/img/cd.iso") + cdrom_xml("sdb", None))
         self.world = World(host, Book(DomainRecord(UUID, "d", xml)))
         self.targets = [name_of(path) for path in self.origins]
+        self.tags: dict[tuple[str, str], Content] = {}
+        """Internal snapshots that are the user's, likewise."""
         self.foreign = {"/img/template.img", "/img/cd.iso", *self.origins}
         """Files that no snapshot has made: never deleted."""
         self.moments: dict[str, Moment] = {}
@@ -88,6 +95,8 @@ class History(RuleBasedStateMachine):
         self.tidy = True
         """The last change was a delete: nothing may be left to merge."""
         self.given_up = False
+        self.copied = False
+        """An image went back to an internal snapshot as a copy: the user's own is out of use."""
         if running:
             self.start(False)
 
@@ -222,6 +231,79 @@ class History(RuleBasedStateMachine):
             if memory is Location.EXTERNAL:
                 del world.host.memories[f"/mem/{name}"]  # the user takes it away
 
+    @rule(
+        places=st.tuples(*2 * (st.sampled_from([Location.UNSET, *KINDS, *KINDS, Location.NO]),)),
+        memory=st.booleans(),
+        halt=st.booleans(),
+        later=st.integers(0, 1),
+    )
+    def create_mixed(self, places: tuple[Location, ...], memory: bool, halt: bool, later: int) -> None:
+        """Disks inside their images and on overlays, in any mixture; memory wherever it finds a place."""
+        world = self.world
+        world.now += later
+        self.count += 1
+        name, guest = f"s{self.count}", world.guest
+        flags = SnapshotCreate.HALT if halt else SnapshotCreate(0)
+        if guest is not None and not memory:
+            flags |= SnapshotCreate.DISK_ONLY
+        disks = (SnapshotDisk(*pair) for pair in zip(self.targets, places, strict=False))
+        parsed, taken = Snapshot(name, disks=tuple(disks)), frozenset(world.book.snapshots)
+        known = world.host.images.__contains__
+        try:
+            request = create.prepare_request(parsed, flags, world.book.record, world.now, taken, known)
+            plan = create.plan_create(world.facts(create.paths_of(request)), request)
+        except Refused:
+            return
+        before = self.contents()
+        world.host.instants.clear()
+        world.run(plan)
+        assert all(instant == world.host.instants[0] for instant in world.host.instants), "two instants"
+        if guest is not None:
+            before = copies(world.host.instants[0]) if world.host.instants else before
+            if world.guest is None:
+                assert halt
+                self.offline = copies(guest.truth)
+        made = world.book.snapshots[name]
+        kept = [disk.name for disk in made.disks if disk.location in KINDS]
+        value = self.memory_of(made)
+        if made.memory_file is not None and world.host.instants:
+            image = world.host.memories[made.memory_file]
+            assert {t: image.disks[t] for t in kept} == {t: before[t] for t in kept}
+        self.moments[name] = Moment({t: before[t] for t in kept if t in before}, value)
+        self.tidy = False
+
+    def memory_of(self, snapshot: Snapshot) -> int | None:
+        if snapshot.memory_file is not None:
+            return self.world.host.memories[snapshot.memory_file].value
+        if snapshot.memory is not Location.INTERNAL:
+            return None
+        images = frozen_images(snapshot, Location.INTERNAL).values()
+        found = [self.world.host.images[path].tags[snapshot.name].memory for path in images]
+        (value,) = [memory for memory in found if memory is not None]
+        return value
+
+    @precondition(lambda self: self.world.guest is None)
+    @rule(disk=st.integers(0, 1))
+    def users_own_tag(self, disk: int) -> None:
+        """qemu-img snapshot -c, behind our back."""
+        path = self.world.active()[self.targets[disk % len(self.targets)]]
+        if self.world.host.images[path].format != "qcow2":
+            return
+        self.count += 1
+        name = f"user{self.count}"
+        image = self.world.host.images[path]
+        image.tags[name] = Tag(dict(image.clusters))
+        self.tags[path, name] = self.world.host.tag_content(path, name)
+        self.given_up = True
+
+    def frozen(self, snapshot: Snapshot) -> dict[str, Content]:
+        host = self.world.host
+        inside = frozen_images(snapshot, Location.INTERNAL)
+        return {
+            target: host.tag_content(path, snapshot.name) if target in inside else host.content(path)
+            for target, path in frozen_images(snapshot).items()
+        }
+
     def pick(self, index: int) -> str:
         return sorted(self.moments)[index % len(self.moments)]
 
@@ -240,6 +322,7 @@ class History(RuleBasedStateMachine):
         request = RevertRequest(name, SnapshotRevert(flags))
         facts = world.facts(revert.paths_of(world.facts(), request))
         plan = revert.plan_revert(facts, request)
+        self.copied |= any(isinstance(step, CopyImage) for step in plan.steps)
         world.next_id += 1
         world.run(plan)
         guest = world.guest
@@ -285,8 +368,12 @@ class History(RuleBasedStateMachine):
         known = dict(world.book.snapshots)
         world.run(delete.plan_delete(world.facts(), DeleteRequest(name, SnapshotDelete(flags))))
         for gone in set(known) - set(world.book.snapshots):
+            inside = frozen_images(known[gone], Location.INTERNAL)
             for target, path in frozen_images(known[gone]).items():
-                self.users[path] = self.moments[gone].contents[target]
+                if target in inside:
+                    self.tags[path, gone] = self.moments[gone].contents[target]
+                else:
+                    self.users[path] = self.moments[gone].contents[target]
             if known[gone].memory_file is not None:
                 del world.host.memories[known[gone].memory_file or ""]
             del self.moments[gone]
@@ -311,15 +398,12 @@ class History(RuleBasedStateMachine):
         for target, content in self.contents().items():
             assert world.host.content(active[target]) == content, f"the domain's {target} changed"
         for name, moment in self.moments.items():
-            frozen = frozen_images(world.book.snapshots[name])
-            assert frozen.keys() == moment.contents.keys()
-            for target, content in moment.contents.items():
-                assert world.host.content(frozen[target]) == content, f"{name}'s {target} changed"
-            file = world.book.snapshots[name].memory_file
-            if moment.memory is not None:
-                assert world.host.memories[file or ""].value == moment.memory
+            assert self.frozen(world.book.snapshots[name]) == moment.contents, f"{name} changed"
+            assert self.memory_of(world.book.snapshots[name]) == moment.memory
         for path, content in self.users.items():
             assert world.host.content(path) == content, f"the user's {path} changed"
+        for (path, tag), content in self.tags.items():
+            assert world.host.tag_content(path, tag) == content, f"the user's {tag} in {path} changed"
         self.nothing_is_left_over()
 
     def nothing_is_left_over(self) -> None:
@@ -328,19 +412,20 @@ class History(RuleBasedStateMachine):
         for snapshot in world.book.snapshots.values():
             named |= set(frozen_images(snapshot).values())
         loose = set(world.host.images) - named - self.foreign
-        for path in self.users:
+        for path in {*self.users, *(path for path, _ in self.tags)}:
             loose -= set(world.host.chain(path))
         for path in loose:
             above = world.host.children(path)
             assert above, f"nothing names {path}"
-            assert len(above) >= 2 or not self.tidy or self.given_up, f"{path} could be merged"
+            pinned = self.given_up or any(world.host.images[x].tags for x in above)
+            assert len(above) >= 2 or not self.tidy or pinned, f"{path} could be merged"
         assert set(world.host.memories) == {
             s.memory_file for s in world.book.snapshots.values() if s.memory_file is not None
         }
         for path, role in world.book.owned.items():
             if role is not ImageRole.MEMORY:
                 assert path in world.host.images, f"{path} is owned and gone"
-        if not self.moments and self.tidy and not self.given_up:
+        if not self.moments and self.tidy and not self.given_up and not self.copied:
             assert set(world.active().values()) == set(self.origins)
             assert set(world.host.images) <= {*self.origins, "/img/template.img", "/img/cd.iso"}
             assert not world.book.owned

@@ -227,8 +227,17 @@ def _moved_live(xml: str | None, collapse: Collapse) -> str | None:
     for disk in definition.disks:
         for path in (*collapse.renames, *collapse.absorbed):
             definition = definition.without_layer(disk.target, path)
-    # What a chain does not tell (one that nobody has noted) the name of the image does.
-    return _moved_xml(definition.to_xml(), collapse)
+        # A chain that was noted in part, or long ago, does not lead to the right image: its name does.
+        moved = collapse.renamed(disk.source or "")
+        left = definition.disk(disk.target)
+        now = moved[0] if moved is not None else disk.source
+        if left is None or left.source == now:
+            continue
+        format, kind = (
+            (moved[1], collapse.type_of(moved[0])) if moved is not None else (disk.format, disk.type)
+        )
+        definition = definition.with_disk_source(disk.target, now, format, kind)
+    return definition.to_xml()
 
 
 def _moved_xml(xml: str | None, collapse: Collapse) -> str | None:

@@ -83,6 +83,8 @@ class Collapse:
     but the layer that now stands in its place."""
     disowned: list[str] = field(default_factory=list)
     """Paths that are no longer part of the snapshot system."""
+    given_up: list[str] = field(default_factory=list)
+    """Those of them that are there still, and the user's."""
     block_devices: set[str] = field(default_factory=set)
     """Those of the images that others were merged into."""
 
@@ -142,10 +144,13 @@ class ImageGraph:
             self.images[path] = image
 
     def loose(self, path: str) -> bool:
-        """Ours, and nothing names it, nor holds it an internal snapshot that we do not know."""
+        """Ours, and nothing names it, nor holds it an internal snapshot that we do not know.
+
+        The user's own may hold some: what is merged into it leaves them as they are, and it never goes.
+        """
         if path not in self.owned or path in self.named or path in self.elsewhere:
             return False
-        return not self.images[path].tags
+        return self.owned[path] is ImageRole.ORIGIN or not self.images[path].tags
 
     def collapse(self, job_prefix: str, targets: Mapping[str, str], *, merge: bool = True) -> Collapse:
         """Apply the rule of the module's text until it no longer applies.
@@ -155,6 +160,7 @@ class ImageGraph:
         """
         result = Collapse()
         self._drop_leaves(result)
+        self._give_up(result)
         if merge:
             while (run := self._next_run()) is not None:
                 self._merge(run, result, job_prefix, targets)
@@ -172,6 +178,22 @@ class ImageGraph:
                 return
             for path in leaves:
                 self._gone([path], result)
+
+    def _give_up(self, result: Collapse) -> None:
+        """A leaf with the user's internal snapshots is the user's from now on, with all that it stands on.
+
+        Nothing will lead to it any more, so nothing may be merged into what is below it.
+        """
+        for path in list(self.images):
+            if path in self.named or path in self.elsewhere or self.owned.get(path) is not ImageRole.OVERLAY:
+                continue
+            if self.images[path].tags and not self.children(path):
+                at: str | None = path
+                while at is not None and at in self.images:
+                    if self.owned.pop(at, None) is not None:
+                        result.given_up.append(at)
+                    at = self.images[at].backing
+        result.disowned += result.given_up
 
     def _next_run(self) -> tuple[list[str], str] | None:
         """A maximal run of loose images, bottom first, each with one child; and the image on top of it."""

@@ -165,14 +165,20 @@ def stood_on(facts: DomainFacts, snapshot: Snapshot, path: str) -> bool:
         named |= {image: target for target, image in frozen.items()}
         if other.name != snapshot.name and path in frozen_images(other, Location.EXTERNAL).values():
             return True
-    if path in facts.named_elsewhere:
+    given_up = definition_images(facts.record.config_xml, facts.record.live_xml)
+    if path in facts.named_elsewhere or (path not in given_up and path not in facts.owned):
+        # Below the active image and not ours: it was left to the user (--metadata), with what stands on it.
         return True
     graph = ImageGraph(facts, named)
-    given_up = definition_images(facts.record.config_xml, facts.record.live_xml)
     kept = [
         image
         for image in graph.children(path)
-        if image in named or graph.children(image) or image not in given_up or image not in graph.owned
+        if image in named
+        or graph.children(image)
+        or image not in given_up
+        or image not in graph.owned
+        # What holds internal snapshots that nobody here knows stays, for the user.
+        or graph.images[image].tags
     ]
     return bool(kept)
 

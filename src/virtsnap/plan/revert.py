@@ -397,7 +397,8 @@ def _abandoned(facts: DomainFacts, config_xml: str, live_xml: str) -> tuple[tupl
     for snapshot in facts.tree:
         named |= {path: target for target, path in frozen_images(snapshot).items()}
     collapse = ImageGraph(facts, named).collapse("virtsnap-revert", named, merge=False)
-    gone = tuple(p for p in collapse.disowned if p in collapse.removes or p not in facts.images)
+    kept = set(facts.images) - set(collapse.removes) - set(collapse.given_up)
+    gone = tuple(path for path in collapse.disowned if path not in kept)
     return tuple(collapse.removes), gone
 
 
