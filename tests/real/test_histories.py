@@ -124,3 +124,17 @@ def test_a_domain_that_came_back_paused_is_as_good_as_any(history: History, memo
     history.write("vda", 4)
     history.delete(first, SnapshotDelete(0))
     history.laws()
+
+
+def test_a_disk_taken_out_of_the_definition_keeps_its_content(history: History) -> None:
+    history.add_disk(Disk("vdb"))
+    first = history.create([], SnapshotCreate.DISK_ONLY)
+    second = history.create([], SnapshotCreate.DISK_ONLY)
+    history.write("vdb", 3)
+    history.remove_disk("vdb")
+    assert first is not None
+    assert second is not None
+    history.revert(first)
+    history.delete(second, SnapshotDelete(0))
+    history.laws()
+    history.delete(first, SnapshotDelete(0))

@@ -68,6 +68,27 @@ def definition_images(*xml_texts: str | None) -> dict[str, str]:
     }
 
 
+def left_behind(facts: DomainFacts, config_xml: str) -> tuple[str, ...]:
+    """Images of ours that a new definition no longer names, and what they stand on: the user's from now on.
+
+    He has taken the disk out with what is on it; nothing will lead to that image, so what is below it stays.
+    """
+    kept = {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
+    kept |= set(definition_images(config_xml))
+    dropped = set(definition_images(facts.record.config_xml)) - kept
+    return tuple(
+        sorted(
+            {
+                image.path
+                for path in dropped
+                if path in facts.owned
+                for image in facts.chain(path)
+                if image.path in facts.owned
+            }
+        )
+    )
+
+
 @dataclass
 class Collapse:
     """What `collapse` decided."""

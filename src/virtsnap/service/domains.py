@@ -124,6 +124,7 @@ class DomainCalls(Context):
     async def define_xml(self, xml: str, flags: int = 0) -> DomainHandle:
         """Raises XmlError and its kin, OperationFailed when name or uuid belong to another domain."""
         from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.service.left_behind import left_behind
 
         self.writable("virDomainDefineXML")
         _known(flags, DomainDefine, "qemuDomainDefineXMLFlags")
@@ -142,8 +143,12 @@ class DomainCalls(Context):
                 tx.put_domain(DomainRecord(uuid, name, text))
         else:
             async with self.operation(uuid) as world:
+                record = world.record()
+                left = await left_behind(self.store, record, text)
                 with self.store.transaction() as tx:
-                    tx.put_domain(replace(world.record(), config_xml=text, persistent=True))
+                    tx.put_domain(replace(record, config_xml=text, persistent=True))
+                    for path in left:
+                        tx.delete_image(uuid, path)
         return _handle(self._record(uuid))
 
     async def _completed(self, definition: DomainDefinition) -> DomainDefinition:
