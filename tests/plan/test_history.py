@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -46,7 +46,13 @@ from virtsnap.plan import create, delete, lifecycle, revert
 from virtsnap.plan.images import frozen_images
 from virtsnap.plan.requests import CreateRequest, DeleteRequest, RevertRequest
 
-SETTINGS = settings(max_examples=60, stateful_step_count=30, deadline=None, report_multiple_bugs=False)
+SETTINGS = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 @dataclass
