@@ -1,43 +1,49 @@
-"""The benchmark: what create, revert and delete cost on the lab guest, in seconds, silence and bytes.
+"""The benchmark: what snapshots cost here and with the real libvirt, and how the cost grows.
 
-Every row is the median of several rounds. With --libvirt the same is asked of the real libvirt on this
-machine (its embedded driver, root only), so that the two can be set side by side. The guests are emulated:
-compare rows with each other, not with other machines.
+Three tables: by the memory of a running Linux guest (full system snapshots), by the number of disks, and by
+the number of snapshots that the domain has already. Every figure is the median of several rounds of whole
+commands, as a user waits for them; libvirt is virsh on a daemon that runs. The guests are emulated: compare
+figures with each other, not with other machines.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lab import guest, packages
+from lab import guest, packages, sides
 from lab.console import ConsoleError
 from lab.demo import Cost, Demo, DemoError
+from lab.domain import disk_targets
+from lab.sides import Side
+from tests.parity import oracle
 
-_LIBVIRT_CONFIG = """\
-user = "root"
-group = "root"
-stdio_handler = "file"
-security_driver = "none"
-namespaces = []
-cgroup_controllers = []
-"""
+Figures = dict[str, str | float | None]
+"""Step to seconds, or to a cell's text."""
 
 
 class Bench(Demo):
-    """Rounds of snapshot and revert on one guest, then all snapshots deleted."""
+    """Rounds of snapshot and revert on one running guest, then all snapshots deleted."""
 
-    async def measure(self, memory_mib: int, fill_mib: int, rounds: int) -> list[Cost]:
+    def __init__(self, side: Side, folder: Path, image: guest.GuestImage) -> None:
+        super().__init__(side.program, folder, image, quiet=True)
+        self._side = side
+
+    async def measure(self, memory_mib: int, rounds: int) -> list[Cost]:
         """The costs, a row for each kind of step. Raises `DemoError`, `ConsoleError`."""
         await self.define(memory_mib)
+        self._side.own(self._folder)
         try:
             await self.virtsnap("start", self.name)
             async with self.talk() as (inside, _):
-                await inside.check(f"mem fill {fill_mib}", timeout=300)
+                await inside.check(f"mem fill {memory_mib // 4}", timeout=300)
             for number in range(rounds):
                 async with self.talk() as (inside, pulse):
                     await inside.check(f"mem put {number}")
@@ -71,45 +77,176 @@ def _median(values: list[float | None] | list[int | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
+def by_memory(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds: int) -> Figures:
+    """Full system snapshots of a running Linux guest, a quarter of whose memory is full."""
+    figures: Figures = {}
+    for cost in asyncio.run(Bench(side, folder, image).measure(mib, rounds)):
+        figures[cost.step] = cost.seconds
+        if cost.pause is not None:
+            figures[f"{cost.step}: the guest's pause"] = cost.pause
+        if cost.size is not None:
+            figures[f"{cost.step}: written"] = f"{cost.size / 2**20:.0f} MiB"
+    return figures
+
+
+def by_disks(side: Side, folder: Path, image: guest.GuestImage, disks: int, rounds: int) -> Figures:
+    """Snapshots of the disks alone, of a machine that runs (its firmware, waiting)."""
+    with _bare(side, folder, disks):
+        side.run("start", "bare")
+        return {
+            "snapshot": _times(
+                rounds, lambda n: side.run("snapshot-create-as", "bare", f"s{n}", "--disk-only")
+            ),
+            "delete": _times(rounds, lambda n: side.run("snapshot-delete", "bare", f"s{rounds - 1 - n}")),
+        }
+
+
+def by_snapshots(side: Side, folder: Path, image: guest.GuestImage, count: int, rounds: int) -> Figures:
+    """A shut off domain with one disk that has `count` snapshots already, one on the other."""
+    with _bare(side, folder, 1):
+        for begin in range(0, count, 25):
+            names = range(begin, min(begin + 25, count))
+            side.run("; ".join(f"snapshot-create-as bare s{n} --disk-only" for n in names))
+        return {
+            "list": _times(rounds, lambda n: _on_bare(side, "snapshot-list")),
+            "snapshot": _times(rounds, lambda n: _snapshot(side, f"x{n}")),
+            "delete the last": _times(
+                rounds, lambda n: _on_bare(side, "snapshot-delete", f"x{rounds - 1 - n}")
+            ),
+            "revert to the last": _times(rounds, lambda n: _revert(side, f"s{count - 1}")),
+        }
+
+
+def _on_bare(side: Side, command: str, *words: str) -> float:
+    return side.run(command, "bare", *words)
+
+
+def _snapshot(side: Side, name: str) -> float:
+    return _on_bare(side, "snapshot-create-as", name, "--disk-only")
+
+
+def _revert(side: Side, name: str) -> float:
+    # libvirt calls the new layer by the second, and gives up when there is one of that name.
+    time.sleep(1 - time.time() % 1)
+    return _on_bare(side, "snapshot-revert", name)
+
+
+def _times(rounds: int, once: Callable[[int], float]) -> float:
+    return statistics.median([once(number) for number in range(rounds)])
+
+
+@contextlib.contextmanager
+def _bare(side: Side, folder: Path, disks: int) -> Iterator[None]:
+    """A machine of 64 MiB in which nothing boots; it is gone afterwards."""
+    xml = ""
+    for target in disk_targets(disks):
+        path = folder / f"{target}.qcow2"
+        sides.create_disk(path)
+        xml += f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{path}'/>"
+        xml += f"<target dev='{target}' bus='virtio'/></disk>"
+    (folder / "bare.xml").write_text(_BARE.format(disks=xml))
+    side.own(folder)
+    side.run("define", str(folder / "bare.xml"))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(DemoError):
+            side.run("destroy", "bare")
+        side.run("undefine", "bare", "--snapshots-metadata")
+
+
+_BARE = """<domain type='qemu'>
+  <name>bare</name>
+  <memory unit='MiB'>64</memory>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>{disks}<controller type='usb' model='none'/><memballoon model='none'/></devices>
+</domain>
+"""
+
+Measure = Callable[[Side, Path, guest.GuestImage, int, int], Figures]
+
+_TABLES: dict[str, tuple[str, Measure]] = {
+    "memory": ("MiB of memory", by_memory),
+    "disks": ("disks", by_disks),
+    "snapshots": ("snapshots before", by_snapshots),
+}
+
+
+def table(
+    unit: str, sizes: Sequence[int], found: dict[int, dict[str, Figures]], names: list[str]
+) -> list[str]:
+    """Lines: a row for each step and size, a column for each side, and the ratio."""
+    head = [f"{unit:>18}", f"{'step':<30}", *(f"{name:>12}" for name in names)]
+    lines = ["  ".join([*head, f"{'ratio':>8}"] if len(names) > 1 else head)]
+    for step in found[sizes[0]][names[0]]:
+        for size in sizes:
+            values = [found[size][name].get(step) for name in names]
+            cells = [f"{size:>18}", f"{step:<30}", *(_cell(value) for value in values)]
+            if len(names) > 1:
+                cells.append(_ratio(values))
+            lines.append("  ".join(cells))
+    return lines
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return f"{'':>12}"
+    return f"{value:>12}" if isinstance(value, str) else f"{value:>10.3f} s"
+
+
+def _ratio(values: list[str | float | None]) -> str:
+    """Ours to libvirt's: below 1 is quicker."""
+    first, second = values
+    known = isinstance(first, float) and isinstance(second, float) and second > 0
+    return f"{first / second:>8.2f}" if known else f"{'':>8}"  # type: ignore[operator]
+
+
 def main() -> int:
-    """The program: a table; 1 when a marker was wrong or a step failed."""
+    """The program: the tables; 1 when a marker was wrong or a step failed."""
     parser = argparse.ArgumentParser(prog="script/bench", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--memory", type=int, nargs="+", default=[256, 1024], metavar="MIB")
+    parser.add_argument("--memory", type=int, nargs="*", default=[256, 1024], metavar="MIB")
+    parser.add_argument("--disks", type=int, nargs="*", default=[1, 4, 8], metavar="N")
+    parser.add_argument("--snapshots", type=int, nargs="*", default=[1, 50, 150], metavar="N")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--libvirt", action="store_true", help="measure the real libvirt as well")
+    parser.add_argument("--alone", action="store_true", help="do not measure the real libvirt")
     chosen = parser.parse_args()
-    sides = ["virtsnap", "libvirt"] if chosen.libvirt else ["virtsnap"]
-    rows = []
+    why = "as asked for" if chosen.alone else oracle.missing()
+    if why is not None:
+        print(f"(without libvirt: {why})")
     try:
         image = guest.build()
-        for memory in chosen.memory:
-            for side in sides:
-                with tempfile.TemporaryDirectory(prefix="virtsnap-bench-") as text:
-                    bench = Bench(_program(side, Path(text)), Path(text), image, quiet=True)
-                    fill = memory // 4
-                    for cost in asyncio.run(bench.measure(memory, fill, chosen.rounds)):
-                        rows.append((side, memory, cost))
+        for key, (unit, measure) in _TABLES.items():
+            sizes: list[int] = getattr(chosen, key)
+            if not sizes:
+                continue
+            found: dict[int, dict[str, Figures]] = {size: {} for size in sizes}
+            for size in sizes:
+                with _both(with_libvirt=why is None) as places:
+                    for side, folder in places:
+                        found[size][side.name] = measure(side, folder, image, size, chosen.rounds)
                         print(".", end="", file=sys.stderr, flush=True)
-    except (DemoError, ConsoleError, packages.LabError) as error:
+            print(file=sys.stderr)
+            print("\n".join(["", *table(unit, sizes, found, list(found[sizes[0]]))]), flush=True)
+    except (DemoError, ConsoleError, packages.LabError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(file=sys.stderr)
-    print(f"{'':<10}{'memory':>10}  {'step':<10}{'seconds':>9}{'pause':>10}{'written':>12}")
-    for side, memory, cost in rows:
-        pause = "" if cost.pause is None else f"{cost.pause * 1000:.0f} ms"
-        size = "" if cost.size is None else f"{cost.size / 2**20:.1f} MiB"
-        print(f"{side:<10}{memory:>6} MiB  {cost.step:<10}{cost.seconds:>9.2f}{pause:>10}{size:>12}")
     return 0
 
 
-def _program(side: str, folder: Path) -> list[str]:
-    uri = f"qemu:///embed?root={folder}/root"
-    if side == "virtsnap":
-        return [str(Path(sys.executable).with_name("virtsnap")), "-c", uri]
-    config = folder / "root" / "etc"
-    config.mkdir(parents=True)
-    (config / "qemu.conf").write_text(_LIBVIRT_CONFIG)
-    return ["virsh", "-q", "-c", uri]
+@contextlib.contextmanager
+def _both(with_libvirt: bool) -> Iterator[list[tuple[Side, Path]]]:
+    """The sides, each with a folder for its guest's files: new ones, so that nothing is left from before."""
+    # Short: the path of a unix socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="virtsnap-bench-") as text, contextlib.ExitStack() as stack:
+        base = Path(text)
+        base.chmod(0o755)
+        folders = [base / "ours", base / "theirs", base / "daemon"]
+        for folder in folders:
+            folder.mkdir()
+        places = [(sides.ours(base), folders[0])]
+        if with_libvirt:
+            places.append((stack.enter_context(sides.libvirt(folders[2])), folders[1]))
+        yield places
 
 
 if __name__ == "__main__":

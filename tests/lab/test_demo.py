@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench import Bench
+from lab.bench import Bench, table
 from lab.demo import Cost, Demo, DemoError
 from lab.guest import GuestImage
+from lab.sides import Side
 
 GUEST = GuestImage(Path("/k"), Path("/i"), "6.1")
 
@@ -55,7 +56,7 @@ def test_usage() -> None:
 
 
 def test_the_benchmark_says_medians(tmp_path: Path) -> None:
-    bench = Bench(["true"], tmp_path, GUEST, quiet=True)
+    bench = Bench(Side("ours", ["true"]), tmp_path, GUEST)
     bench.costs = [
         Cost("snapshot a", 1.0, 0.1, 10),
         Cost("revert a", 5.0),
@@ -63,3 +64,18 @@ def test_the_benchmark_says_medians(tmp_path: Path) -> None:
         Cost("snapshot c", 2.0, 0.2, 20),
     ]
     assert bench.summary() == [Cost("snapshot", 2.0, 0.2, 20), Cost("revert", 5.0)]
+
+
+def test_the_benchmark_says_ratios() -> None:
+    found = {
+        1: {"virtsnap": {"list": 0.5, "written": "3 MiB"}, "libvirt": {"list": 1.0, "written": "4 MiB"}},
+        9: {"virtsnap": {"list": 3.0}, "libvirt": {"list": 1.5}},
+    }
+    lines = [line.split() for line in table("disks", [1, 9], found, ["virtsnap", "libvirt"])]
+    assert lines == [
+        ["disks", "step", "virtsnap", "libvirt", "ratio"],
+        ["1", "list", "0.500", "s", "1.000", "s", "0.50"],
+        ["9", "list", "3.000", "s", "1.500", "s", "2.00"],
+        ["1", "written", "3", "MiB", "4", "MiB"],
+        ["9", "written"],
+    ]

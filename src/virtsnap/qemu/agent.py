@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import secrets
+import os
 from typing import Any
 
 from virtsnap.formats.guest_agent import AgentChannel
@@ -100,7 +100,7 @@ class Agent:
 
         `timeout` in seconds. Raises AgentUnresponsive. Another client on the channel shows in the same way.
         """
-        number = secrets.randbits(31)
+        number = int.from_bytes(os.urandom(4), "big")
         try:
             async with asyncio.timeout(timeout):
                 # The byte ends whatever half a question the agent may hold.
