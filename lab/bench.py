@@ -95,9 +95,11 @@ def by_disks(side: Side, folder: Path, image: guest.GuestImage, disks: int, roun
         side.run("start", "bare")
         return {
             "snapshot": _times(
-                rounds, lambda n: side.run("snapshot-create-as", "bare", f"s{n}", "--disk-only")
+                side, rounds, lambda n: side.run("snapshot-create-as", "bare", f"s{n}", "--disk-only")
             ),
-            "delete": _times(rounds, lambda n: side.run("snapshot-delete", "bare", f"s{rounds - 1 - n}")),
+            "delete": _times(
+                side, rounds, lambda n: side.run("snapshot-delete", "bare", f"s{rounds - 1 - n}")
+            ),
         }
 
 
@@ -108,12 +110,12 @@ def by_snapshots(side: Side, folder: Path, image: guest.GuestImage, count: int, 
             names = range(begin, min(begin + 25, count))
             side.run("; ".join(f"snapshot-create-as bare s{n} --disk-only" for n in names))
         return {
-            "list": _times(rounds, lambda n: _on_bare(side, "snapshot-list")),
-            "snapshot": _times(rounds, lambda n: _snapshot(side, f"x{n}")),
+            "list": _times(side, rounds, lambda n: _on_bare(side, "snapshot-list")),
+            "snapshot": _times(side, rounds, lambda n: _snapshot(side, f"x{n}")),
             "delete the last": _times(
-                rounds, lambda n: _on_bare(side, "snapshot-delete", f"x{rounds - 1 - n}")
+                side, rounds, lambda n: _on_bare(side, "snapshot-delete", f"x{rounds - 1 - n}")
             ),
-            "revert to the last": _times(rounds, lambda n: _revert(side, f"s{count - 1}")),
+            "revert to the last": _times(side, rounds, lambda n: _revert(side, f"s{count - 1}")),
         }
 
 
@@ -131,8 +133,14 @@ def _revert(side: Side, name: str) -> float:
     return _on_bare(side, "snapshot-revert", name)
 
 
-def _times(rounds: int, once: Callable[[int], float]) -> float:
-    return statistics.median([once(number) for number in range(rounds)])
+def _times(side: Side, rounds: int, once: Callable[[int], float]) -> float | str:
+    """The median; 'fails' where libvirt cannot do it, as on a deep chain."""
+    try:
+        return statistics.median([once(number) for number in range(rounds)])
+    except DemoError:
+        if side.name == "virtsnap":
+            raise
+        return "fails"
 
 
 @contextlib.contextmanager
@@ -206,7 +214,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="script/bench", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--memory", type=int, nargs="*", default=[256, 1024], metavar="MIB")
     parser.add_argument("--disks", type=int, nargs="*", default=[1, 4, 8], metavar="N")
-    parser.add_argument("--snapshots", type=int, nargs="*", default=[1, 50, 150], metavar="N")
+    parser.add_argument("--snapshots", type=int, nargs="*", default=[1, 25, 150], metavar="N")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="do not measure the real libvirt")
     chosen = parser.parse_args()
