@@ -278,7 +278,9 @@ def _given_up(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapsh
     """
     if not left:
         return list(facts.owned)
-    kept = {path for snapshot in left.values() for path in frozen_images(snapshot).values()}
+    # An internal snapshot in the same image does not keep the image as it is.
+    whole = (Location.EXTERNAL, Location.MANUAL)
+    kept = {path for snapshot in left.values() for path in frozen_images(snapshot, *whole).values()}
     kept |= {s.memory_file for s in left.values() if s.memory_file is not None}
     files = {path for snapshot in doomed for path in frozen_images(snapshot).values()} - kept
     memory = {s.memory_file for s in doomed if s.memory_file is not None} - kept

@@ -213,10 +213,12 @@ def _free_path(facts: DomainFacts, target: str, source: str, taken: set[str]) ->
     )
 
 
-def _internal(facts: DomainFacts, snapshot: Snapshot) -> tuple[TaggedImage, ...]:
+def _internal(
+    facts: DomainFacts, snapshot: Snapshot, overlays: tuple[_NewLayer, ...]
+) -> tuple[TaggedImage, ...]:
     """The images that go back to their internal snapshots, each with the copy that it needs, if any."""
     found: list[TaggedImage] = []
-    taken = set(facts.images) | facts.named_elsewhere
+    taken = set(facts.images) | facts.named_elsewhere | {layer.create.path for layer in overlays}
     for target, path in frozen_images(snapshot, Location.INTERNAL).items():
         copy = None
         if stood_on(facts, snapshot, path):
@@ -271,7 +273,7 @@ class _Target:
         live = snapshot.domain_xml if active else config
         used = {disk.target for xml in (live, config) for disk in DomainDefinition.parse(xml).disks}
         overlays = _overlays(facts, snapshot, used)
-        internal = _internal(facts, snapshot)
+        internal = _internal(facts, snapshot, overlays)
         manual = frozen_images(snapshot, Location.MANUAL)
         live_xml = _definition(facts, live, overlays, internal, manual)
         config_xml = live_xml if config == live else _definition(facts, config, overlays, internal, manual)
