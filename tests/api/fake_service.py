@@ -170,7 +170,7 @@ class FakeService:
         del self.domains[uuid]
 
     async def create(self, uuid: str, flags: int = 0) -> DomainHandle:
-        self._writable("virDomainCreateWithFlags")
+        self._writable("virDomainCreateWithFlags" if flags else "virDomainCreate")
         domain = self._domain(uuid)
         if domain.id is not None:
             raise OperationInvalid("domain is already running")

@@ -13,6 +13,8 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}")
 _CREATION = re.compile(r"(<creationTime>)\d+(</creationTime>)")
 _EPOCH = re.compile(r"(?<!\d)1[6-9]\d{8}(-\d+)?(?!\d)")
 _PLAIN = [
+    # The socket of a channel that was given none.
+    (re.compile(r"""(path=['"])/[^'"]*/(?:channel/\d+-[^'"]*|run/\d+/[^'"]*\.sock)"""), r"\1{socket}"),
     (re.compile(r"/dev/pts/\d+"), "/dev/pts/N"),
     (re.compile(r"(<domain [^>]*id=)'\d+'"), r"\1'N'"),
     (re.compile(r"^(Id: +)\d+$", re.M), r"\1N"),

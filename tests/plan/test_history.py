@@ -383,6 +383,7 @@ class History(RuleBasedStateMachine):
             if known[gone].memory_file is not None:
                 del world.host.memories[known[gone].memory_file or ""]
             del self.moments[gone]
+        self.foreign |= set(world.host.images) - set(world.book.owned)
         self.given_up = True
 
     @precondition(lambda self: self.moments)

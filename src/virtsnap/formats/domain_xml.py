@@ -672,6 +672,8 @@ def _strip_live(root: etree._Element) -> None:
     devices = root.find("devices")
     if devices is None:
         return
+    for element in devices.iter("serial", "parallel", "console", "channel"):
+        _strip_generated_socket(element)
     for alias in devices.findall(".//alias"):
         parent = alias.getparent()
         if parent is not None and not alias.get("name", "").startswith("ua-"):
@@ -699,6 +701,18 @@ def _strip_disk(disk: etree._Element) -> None:
     for backing in disk.findall("backingStore"):
         if live or backing.get("index") is not None:
             disk.remove(backing)
+
+
+def _strip_generated_socket(element: etree._Element) -> None:
+    """The socket of a device that was given none lies in one QEMU's run folder, under the device's alias."""
+    source, alias = element.find("source"), element.find("alias")
+    if source is None or alias is None or element.get("type") != "unix":
+        return
+    if re.search(rf"/run/\d+/{re.escape(alias.get('name', ''))}\.sock$", source.get("path", "")):
+        _drop(source, "path")
+        _drop(source, "mode")
+        if not source.attrib and len(source) == 0:
+            element.remove(source)
 
 
 def _strip_character_device(element: etree._Element) -> None:

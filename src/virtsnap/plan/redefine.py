@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.machine.abi_words import check_words
 from virtsnap.model.errors import InternalRefused, InvalidArg
 from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.flags import SnapshotCreate as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
 from virtsnap.model.steps import Plan, StoreWrite
-from virtsnap.plan.abi import check_same_machine
 from virtsnap.plan.align import IsRegular, align
 from virtsnap.plan.create import check_name
 from virtsnap.plan.images import frozen_images
@@ -82,7 +82,7 @@ def _replacing(old: Snapshot, given: Snapshot) -> Snapshot:
     if given.domain_xml is None:
         return replace(given, domain_xml=old.domain_xml)
     if old.domain_xml is not None:
-        check_same_machine(DomainDefinition.parse(old.domain_xml), DomainDefinition.parse(given.domain_xml))
+        check_words(DomainDefinition.parse(old.domain_xml), DomainDefinition.parse(given.domain_xml))
     return given
 
 

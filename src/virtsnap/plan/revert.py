@@ -35,6 +35,7 @@ from virtsnap.model.steps import (
     Plan,
     RemoveFile,
     ResumeGuest,
+    SettleGuest,
     StartQemu,
     Step,
     StoreWrite,
@@ -471,6 +472,8 @@ def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
     finish: list[Step] = [*_old(facts), *restore_nvram(facts, target.snapshot)]
     if target.runs:
         finish.append(ResumeGuest())
+    elif target.memory is not None:
+        finish.append(SettleGuest())
     finish += strip_copies(facts, target.internal)
     finish += [RemoveFile(path) for path in target.removes]
     return Plan(
@@ -496,6 +499,8 @@ def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
         finish += [*steps, StoreWrite(record=started, started=run_dir)]
     if target.runs:
         finish.append(ResumeGuest())
+    elif target.memory is not None:
+        finish.append(SettleGuest())
     finish += strip_copies(facts, target.internal)
     removes = [RemoveFile(path) for path in target.removes]
     return Plan(

@@ -38,6 +38,7 @@ from virtsnap.model.steps import (
     ResumeGuest,
     SaveMemory,
     SealMemory,
+    SettleGuest,
     StartQemu,
     Step,
     StoreWrite,
@@ -211,8 +212,7 @@ def plan_restore(
     run_dir = f"{root}/run/{id}"
     channels = (request.channels or 1) if direct else request.channels or 0
     finish: list[Step] = [RemoveFile(path) for path in request.removes]
-    if request.runs:
-        finish.append(ResumeGuest())
+    finish.append(ResumeGuest() if request.runs else SettleGuest())
     reason = Reason.RUNNING_RESTORED if request.runs else request.reason_paused
     return Plan(
         operation="restore",

@@ -21,6 +21,8 @@ all of that back, so a guest that runs on never notices; one that stays paused d
 - QEMU >= 10.0: `blockdev-set-active` makes the nodes usable. The run state stays `postmigrate`.
 - Before: nothing but `cont` does, so `reactivate` is `cont` and `stop` in one breath: the guest runs for well
   under a millisecond. Harmless for a snapshot, which is complete by then.
+- A guest that was loaded and does not go on has its nodes inactive too (QEMU >= 10.0): no layer can be put on
+  them or merged, until `blockdev-set-active` or `cont`.
 - A guest in `postmigrate` cannot be saved again ("Can't migrate the vm that was paused due to previous
   migration"), whatever the version: `save` does the same `cont` and `stop` first.
 """
@@ -175,15 +177,17 @@ async def cancel(monitor: Monitor) -> None:
 
 
 async def reactivate(monitor: Monitor) -> None:
-    """Make the disks of a stopped guest usable after a save; see the module's text. May be repeated."""
-    if (await monitor.execute("query-status"))["status"] != "postmigrate":
+    """Make a stopped guest's disks usable after a save or a load; see the module's text. May be repeated."""
+    state = await monitor.execute("query-status")
+    if state["running"]:
         return
     try:
         await monitor.execute("blockdev-set-active", active=True)
     except QmpCommandFailed as error:
         if error.class_ != "CommandNotFound":
             raise
-        await _leave_postmigrate(monitor)
+        if state["status"] == "postmigrate":
+            await _leave_postmigrate(monitor)
 
 
 def read_header(path: str) -> SaveImageHeader:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import uuid as uuids
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from virtsnap.store.database import Store, open_store
 
 if TYPE_CHECKING:
     from virtsnap.engine.world import World
+    from virtsnap.formats.domain_xml import DomainDefinition
     from virtsnap.model.facts import DomainFacts
     from virtsnap.model.steps import Plan
     from virtsnap.qemu.capabilities import Capabilities
@@ -57,6 +59,11 @@ class Context:
         """Raises OperationDenied on a read-only connection."""
         if self.readonly:
             raise OperationDenied(f"read only access prevents {function}")
+
+    def may_see_secrets(self, function: str) -> None:
+        """Raises OperationDenied on a read-only connection."""
+        if self.readonly:
+            raise OperationDenied(f"{function} with secure flag")
 
     async def look(self, uuid: str) -> DomainRecord:
         """The domain as it is now. Raises NoDomain."""
@@ -116,6 +123,27 @@ class Context:
         from virtsnap.qemu.capabilities import probe
 
         return await probe(emulator or DEFAULT_EMULATOR, cache=self.root / "cache")
+
+    async def completed(self, definition: DomainDefinition) -> DomainDefinition:
+        """With everything that libvirt fills in when it is defined. Raises ConfigUnsupported, XmlError."""
+        from virtsnap.machine.complete import complete
+        from virtsnap.machine.host import Host
+        from virtsnap.qemu.firmware import installed_firmwares
+
+        if definition.uuid is None:
+            definition = definition.with_uuid(str(uuids.uuid4()))
+        emulator = definition.emulator or DEFAULT_EMULATOR
+        caps = await self.capabilities(emulator)
+        return complete(
+            definition,
+            Host(
+                emulator=emulator,
+                qemu_version=caps.version,
+                machine_aliases=caps.machine_aliases,
+                firmwares=installed_firmwares(),
+                nvram_dir=str(self.root / "nvram"),
+            ),
+        )
 
     def _record(self, uuid: str) -> DomainRecord:
         record = self.store.domain(uuid)

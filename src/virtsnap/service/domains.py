@@ -39,7 +39,7 @@ from virtsnap.model.flags import (
     DomainXml,
 )
 from virtsnap.service import schemas
-from virtsnap.service.context import DEFAULT_EMULATOR, Context
+from virtsnap.service.context import Context
 from virtsnap.service.interface import BlockDevice, DomainHandle
 from virtsnap.service.managed import ManagedSave
 
@@ -130,7 +130,7 @@ class DomainCalls(Context):
         _known(flags, DomainDefine, "qemuDomainDefineXMLFlags")
         if flags & DomainDefine.VALIDATE:
             schemas.validate(xml, "domain")
-        definition = await self._completed(DomainDefinition.parse(xml))
+        definition = await self.completed(DomainDefinition.parse(xml))
         assert definition.uuid is not None
         uuid, name, text = definition.uuid, definition.name, definition.to_inactive_xml()
         same_name, same_uuid = self.store.domain_by_name(name), self.store.domain(uuid)
@@ -151,26 +151,6 @@ class DomainCalls(Context):
                         tx.delete_image(uuid, path)
         return _handle(self._record(uuid))
 
-    async def _completed(self, definition: DomainDefinition) -> DomainDefinition:
-        from virtsnap.machine.complete import complete
-        from virtsnap.machine.host import Host
-        from virtsnap.qemu.firmware import installed_firmwares
-
-        if definition.uuid is None:
-            definition = definition.with_uuid(str(uuids.uuid4()))
-        emulator = definition.emulator or DEFAULT_EMULATOR
-        caps = await self.capabilities(emulator)
-        return complete(
-            definition,
-            Host(
-                emulator=emulator,
-                qemu_version=caps.version,
-                machine_aliases=caps.machine_aliases,
-                firmwares=installed_firmwares(),
-                nvram_dir=str(self.root / "nvram"),
-            ),
-        )
-
     # --- life ------------------------------------------------------------------------------------------
 
     async def undefine(self, uuid: str, flags: int = 0) -> None:
@@ -178,7 +158,7 @@ class DomainCalls(Context):
         from virtsnap.engine import jobs
         from virtsnap.formats.domain_xml import DomainDefinition
 
-        self.writable("virDomainUndefine")
+        self.writable("virDomainUndefineFlags" if flags else "virDomainUndefine")
         flag = _known(flags, DomainUndefine, "qemuDomainUndefineFlags")
         async with self.operation(uuid) as world:
             record = world.record()
@@ -210,7 +190,7 @@ class DomainCalls(Context):
         from virtsnap.engine.runner import Runner
         from virtsnap.plan.lifecycle import plan_start
 
-        self.writable("virDomainCreateWithFlags")
+        self.writable("virDomainCreateWithFlags" if flags else "virDomainCreate")
         flag = _known(flags, DomainStart, "qemuDomainCreateWithFlags")
         if flag & DomainStart.AUTODESTROY:
             raise OperationUnsupported("autodestroy needs a daemon that watches the client")
@@ -369,10 +349,14 @@ class DomainCalls(Context):
         from virtsnap.formats.domain_xml import DomainDefinition
 
         flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
+        if flag & DomainXml.SECURE:
+            self.may_see_secrets("virDomainGetXMLDesc")
         record = await self.look(uuid)
         inactive = bool(flag & (DomainXml.INACTIVE | DomainXml.MIGRATABLE)) or record.live_xml is None
         text = record.config_xml if inactive or record.live_xml is None else record.live_xml
         definition = DomainDefinition.parse(text)
+        if not inactive:
+            definition = definition.with_memory(definition.memory_kib, await _balloon_kib(record, definition))
         if not flag & DomainXml.SECURE:
             definition = definition.without_secrets()
         return definition.to_inactive_xml() if inactive else definition.to_xml()

@@ -111,9 +111,9 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         from virtsnap.machine import abi
         from virtsnap.machine.launch import Launch
 
-        target = await self._completed(DomainDefinition.parse(xml))
+        target = await self.completed(DomainDefinition.parse(xml))
         caps = await self.capabilities(target.emulator)
-        abi.check(await self._completed(source), target, Launch(run_dir="/", qemu_version=caps.version))
+        abi.check(await self.completed(source), target, Launch(run_dir="/", qemu_version=caps.version))
         return target
 
     # --- restore ---------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         path = os.path.abspath(path)
         header = _whole(path)
         source = DomainDefinition.parse(header.xml)
-        definition = await (self._completed(source) if xml is None else self._same_hardware(source, xml))
+        definition = await (self.completed(source) if xml is None else self._same_hardware(source, xml))
         request = _request(path, header, definition, flag, channels)
         assert definition.uuid is not None
         async with self._restoring(definition, progress) as world:
@@ -215,7 +215,7 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         wish = DomainSaveRestore.PAUSED if flag & DomainStart.PAUSED else DomainSaveRestore(0)
         if flag & DomainStart.BYPASS_CACHE:
             wish |= DomainSaveRestore.BYPASS_CACHE
-        request = _request(managed.path, header, await self._completed(saved), wish, None)
+        request = _request(managed.path, header, await self.completed(saved), wish, None)
         await self._restore(world, replace(request, removes=(managed.path, managed.note)))
         return True
 
@@ -254,7 +254,7 @@ class SaveCalls(DomainCalls, SnapshotCalls):
     async def managed_save_xml(self, uuid: str, flags: int = 0) -> str:
         """The definition in the managed save. Raises OperationInvalid where there is none."""
         if flags & DomainXml.SECURE:
-            self.writable("virDomainManagedSaveGetXMLDesc with secure flag")
+            self.may_see_secrets("virDomainManagedSaveGetXMLDesc")
         _xml_flags(flags, "qemuDomainManagedSaveGetXMLDesc")
         await self.look(uuid)
         return _image_xml(self._managed(uuid).path, flags)

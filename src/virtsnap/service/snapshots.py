@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from virtsnap.model.errors import BareInvalidArg, NoSnapshot
+from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NoSnapshot
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.service import schemas
@@ -35,7 +35,7 @@ class SnapshotCalls(Context):
                 f"unsupported flags (0x{flags & ~1:x}) in function qemuDomainSnapshotGetXMLDesc"
             )
         if flags & 1:
-            self.writable("virDomainSnapshotGetXMLDesc with secure flag")
+            self.may_see_secrets("virDomainSnapshotGetXMLDesc")
         from virtsnap.formats.snapshot_xml import format_snapshot
 
         tree = await self.snapshot_tree(uuid)
@@ -87,12 +87,28 @@ class SnapshotCalls(Context):
 
         async with self.operation(uuid) as world:
             given = parse_snapshot(xml, redefine=True, offline=False, now=int(time.time()))
+            given = replace(
+                given,
+                domain_xml=await self._completed_text(given.domain_xml),
+                inactive_domain_xml=await self._completed_text(given.inactive_domain_xml),
+            )
             facts = await self._facts(world)
             plan = redefine.plan_redefine(facts, given, flag, reader.is_regular)
             if dry_run:
                 return report(plan)
             await self.run(world, plan, facts)
             return given.name
+
+    async def _completed_text(self, xml: str | None) -> str | None:
+        """With what libvirt fills in. A machine that we do not know is kept as given; nobody can start it."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
+        if xml is None:
+            return None
+        try:
+            return (await self.completed(DomainDefinition.parse(xml))).to_inactive_xml()
+        except ConfigUnsupported:
+            return xml
 
     async def snapshot_revert(
         self,

@@ -47,9 +47,10 @@ async def _list(session: Session, args: Args) -> None:
     for bare in ("name", "uuid", "id"):
         args.exclusive("table", bare)
     word = args.flags(_FILTERS)
-    if not args.has("inactive") or args.has("all"):
+    inactive = args.has("inactive") or args.has("state-shutoff")
+    if not inactive or args.has("all"):
         word |= DomainList.ACTIVE
-    if args.has("inactive") or args.has("all"):
+    if inactive or args.has("all"):
         word |= DomainList.INACTIVE
     service = await session.service()
     handles = await service.list_domains(word)

@@ -27,7 +27,8 @@ async def _snapshot_edit(session: Session, args: Args) -> None:
     written = name
 
     async def fetch() -> str:
-        return await service.snapshot_xml(domain.uuid, name, DomainXml.SECURE)
+        with session.explaining(f"Failed to update {name}"):
+            return await service.snapshot_xml(domain.uuid, name, DomainXml.SECURE)
 
     async def apply(xml: str) -> None:
         nonlocal written
