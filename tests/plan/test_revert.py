@@ -54,7 +54,6 @@ START, AWAIT = "prepare: start a new QEMU", "prepare: start a new QEMU that wait
 LOAD = "prepare: load memory from /m/s1"
 WRITE = "commit: write it down: snapshot s1, current s1"
 END, RESUME = "finish: end the old QEMU", "finish: resume the guest"
-REOPEN = "finish: reopen the disks of the paused guest"
 SETTLE = "finish: reopen the disks of the paused guest"
 GONE = "finish: delete /i/vda.s2"
 
@@ -71,10 +70,10 @@ GONE = "finish: delete /i/vda.s2"
         ("disks", PAUSED, [MAKE, START, WRITE], Reason.PAUSED_USER),
         ("running", 0, [MAKE, AWAIT, LOAD, WRITE, RESUME], Reason.RUNNING_FROM_SNAPSHOT),
         ("running", RUNNING, [MAKE, AWAIT, LOAD, WRITE, RESUME], Reason.RUNNING_FROM_SNAPSHOT),
-        ("running", PAUSED, [MAKE, AWAIT, LOAD, WRITE, REOPEN], Reason.PAUSED_FROM_SNAPSHOT),
-        ("paused", 0, [MAKE, AWAIT, LOAD, WRITE, REOPEN], Reason.PAUSED_FROM_SNAPSHOT),
+        ("running", PAUSED, [MAKE, AWAIT, LOAD, WRITE], Reason.PAUSED_FROM_SNAPSHOT),
+        ("paused", 0, [MAKE, AWAIT, LOAD, WRITE], Reason.PAUSED_FROM_SNAPSHOT),
         ("paused", RUNNING, [MAKE, AWAIT, LOAD, WRITE, RESUME], Reason.RUNNING_FROM_SNAPSHOT),
-        ("paused", PAUSED, [MAKE, AWAIT, LOAD, WRITE, REOPEN], Reason.PAUSED_FROM_SNAPSHOT),
+        ("paused", PAUSED, [MAKE, AWAIT, LOAD, WRITE], Reason.PAUSED_FROM_SNAPSHOT),
     ],
 )
 def test_kinds_states_and_flags(kind: str, flags: int, before: str, steps: list[str], reason: Reason) -> None:
