@@ -155,7 +155,7 @@ CHANGES = [
     ("<name>bare", "<name>bear", "Target domain name 'bear' does not match source 'bare'"),
     ("'>16384</memory>", "'>32768</memory>", "Target domain max memory 32768 does not match source 16384"),
     ("16384</current", "8192</current", "Target domain current memory 8192 does not match source 16384"),
-    ("static'>1<", "static'>2<", "Target domain vCPU count 2 does not match source 1"),
+    ("static'>1<", "static'>2<", "Target domain vCPU max 2 does not match source 1"),
     (">qemu64<", ">Nehalem<", "Target CPU model Nehalem does not match source qemu64"),
     ("<disk type.*?</disk>", "", "Target domain disk count 0 does not match source 2"),
     ("slot='0x00' function='0x0'/>\n    </disk>", "slot='0x01' function='0x0'/>\n    </disk>", "address"),
