@@ -11,7 +11,7 @@ import pytest
 from tests.real.image_reader import Qcow2, chain, read
 from tests.real.pen import Pen
 from virtsnap.formats import qcow2
-from virtsnap.qemu.facts import _from_header
+from virtsnap.qemu.images import _from_header
 
 pytestmark = pytest.mark.real
 K = 1024
