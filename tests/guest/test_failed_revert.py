@@ -79,11 +79,13 @@ async def test_emulator_and_disk(machine: Machine) -> None:
     await machine.mark("now")
     xml = await machine.service.snapshot_xml(machine.uuid, "one")
     start, end = xml.index("<emulator>") + len("<emulator>"), xml.index("</emulator>")
-    document = machine.folder / "root" / "snapshot.xml"
-    document.write_text(xml.replace(xml[start:end], "/nowhere/qemu"))
+    document, emulator = machine.folder / "root" / "snapshot.xml", machine.folder / "root" / "qemu"
+    emulator.symlink_to(xml[start:end])
+    document.write_text(xml.replace(xml[start:end], str(emulator)))
     await machine.cli_ok("snapshot-create", "guest", str(document), "--redefine")
+    emulator.unlink()
     before = machine.instance, machine.files(), await machine.sources()
-    words = "Cannot check QEMU binary /nowhere/qemu: No such file or directory"
+    words = f"Cannot check QEMU binary {emulator}: No such file or directory"
     assert words in await machine.cli_fails("snapshot-revert", "guest", "one")
     disk, kept = machine.folder / "vdb.qcow2", machine.folder / "root" / "kept"
     disk.rename(kept)
