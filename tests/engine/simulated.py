@@ -197,6 +197,7 @@ class _Simulated:
         self.stage.fail(f"undoing {name}")
         self.stage.crash(f"before undoing {name}")
         await self.pause(name)
+        self.stage.host.settled, self.stage.host.settle = world.settled, world.settle
         self.stage.host.undo(step, self.run_dir(world))
         self.stage.crash(f"after undoing {name}")
 

@@ -17,6 +17,7 @@ from tests.engine.simulated import Crash, Points, Stage, die, quick_store, refus
 from tests.plan.scene import Scene
 from tests.plan.simulation import Content
 from virtsnap.model.errors import ErrorCode, Failed, OperationInvalid, Outcome, VirtsnapError
+from virtsnap.model.facts import MemoryWay
 from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import Declare, Plan
@@ -44,6 +45,16 @@ def creating(memory: bool = False, flags: SnapshotCreate = PLAIN, *left_out: str
             parsed, flag, stage.record, stage.now, known, stage.host.images.__contains__
         )
         return create.plan_create(stage.facts(create.paths_of(request)), request)
+
+    return plan
+
+
+def in_background(create: Planner) -> Planner:
+    """With a QEMU that can write the memory while the guest runs on."""
+
+    def plan(stage: Stage) -> Plan:
+        stage.host.memory_way = MemoryWay.BACKGROUND_SPARSE
+        return create(stage)
 
     return plan
 
@@ -114,6 +125,12 @@ OPERATIONS = {
     "create, full system, live": Operation(
         lambda: history(running=True), creating(True, SnapshotCreate.LIVE)
     ),
+    "create, full system, in the background": Operation(
+        lambda: history(running=True), in_background(creating(True))
+    ),
+    "create, memory alone, in the background": Operation(
+        lambda: history(running=True), in_background(creating(True, PLAIN, "vda", "vdb"))
+    ),
     "create, full system, halt": Operation(
         lambda: history(running=True), creating(True, SnapshotCreate.HALT)
     ),
@@ -150,7 +167,8 @@ recoveries = pytest.mark.parametrize(
     "name",
     [
         *("create, shut off", "create, disks of a running guest", "create, full system"),
-        *("create, full system, live", "create, full system of a paused guest"),
+        *("create, full system, live", "create, full system, in the background"),
+        *("create, memory alone, in the background", "create, full system of a paused guest"),
         *("revert, running to booted", "revert, running to memory", "revert, old QEMU first"),
         *("delete, up", "delete, both ways", "delete, current", "destroy"),
     ],

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model import steps as s
 from virtsnap.model.domain import DomainRecord, DomainState, Instance
-from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole, InternalSnapshot
+from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole, InternalSnapshot, MemoryWay
 from virtsnap.model.snapshot import Snapshot, SnapshotTree
 from virtsnap.plan.images import definition_images, frozen_images
 
@@ -54,6 +54,7 @@ class Memory:
     value: int
     disks: dict[str, Content] = field(default_factory=dict)
     sealed: bool = False
+    complete: bool = True
 
 
 @dataclass
@@ -95,6 +96,7 @@ class Host:
     settled: bool = False
     settle: Callable[[bool], None] = _unnoted
     """As `engine.world.World` has them."""
+    memory_way: MemoryWay = MemoryWay.STREAM
     switched: dict[str, Content] = field(default_factory=dict)
     """Contents of the disks at the last step that froze them in a running guest."""
     instants: list[dict[str, Content]] = field(default_factory=list)
@@ -180,8 +182,19 @@ class Host:
                 self.tick()
                 guest.running = False
                 self.memories[step.path] = Memory(guest.memory, copies(guest.truth))
+            case s.CaptureMemory():
+                require(step.path not in self.memories, f"{step.path} would be overwritten")
+                assert guest is not None
+                require(not guest.running, "memory of a running guest")
+                self.memories[step.path] = Memory(guest.memory, copies(guest.truth), complete=False)
+            case s.CompleteMemory():
+                self.at("half of the memory")
+                self.tick()
+                require(guest is not None, "no QEMU that writes the memory")
+                self.memories[step.path].complete = True
             case s.SealMemory():
                 require(step.path in self.memories, f"{step.path} is missing")
+                require(self.memories[step.path].complete, f"{step.path} is not whole")
                 self.memories[step.path].sealed = True
             case s.SwitchLayers():
                 assert guest is not None
@@ -229,7 +242,7 @@ class Host:
             case s.DeleteTag():
                 if step.path in self.images:
                     self.images[step.path].tags.pop(step.name, None)
-            case s.SettleGuest() | s.Declare() | s.ResumeGuest() | s.GuardTag():
+            case s.SettleGuest() | s.Declare() | s.ResumeGuest() | s.GuardTag() | s.GuardLayer():
                 pass
             case _:
                 raise Broken(f"no such step: {step}")
@@ -247,6 +260,14 @@ class Host:
                 guest.attached.discard(step.path)
             case s.PauseGuest() if guest is not None:
                 guest.running = True
+            case s.CaptureMemory():
+                self.memories.pop(step.path, None)
+            case s.GuardLayer():
+                merge = s.MergeImages(
+                    *(step.target, step.path, step.format, step.backing, step.backing_format),
+                    *(True, None, None, step.job, 0),
+                )
+                self._merge(merge)
             case s.SaveMemory():
                 self.memories.pop(step.path, None)
                 if guest is not None and step.live:
@@ -484,6 +505,7 @@ def take_facts(
         files=files,
         next_id=next_id,
         root="/root",
+        memory_way=host.memory_way,
         memory_in_use=1 << 20,
     )
 

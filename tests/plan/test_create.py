@@ -80,6 +80,7 @@ class Ask:
     elsewhere: frozenset[str] = frozenset()
     jobs: tuple[str, ...] = ()
     free: Mapping[str, int] = field(default_factory=dict)
+    way: MemoryWay = MemoryWay.SPARSE
     special: frozenset[str] = frozenset()
     """Paths that are no regular files."""
 
@@ -104,7 +105,7 @@ class Ask:
             named_elsewhere=self.elsewhere,
             files=self.files,
             free=self.free,
-            memory_way=MemoryWay.SPARSE,
+            memory_way=self.way,
             memory_in_use=64 * MIB,
             jobs=self.jobs,
             next_node=7,
@@ -198,6 +199,50 @@ PLANS: dict[str, tuple[Ask, list[str]]] = {
         [
             *(MAKE_A, OPEN_A, "prepare: pause the guest", SAVE, SWITCH),
             *("finish: resume the guest", SEAL, f"finish: {WRITE}"),
+        ],
+    ),
+    "running, full system, memory in the background": (
+        full(RUNNING, way=MemoryWay.BACKGROUND_SPARSE),
+        [
+            *(MAKE_A, OPEN_A, "prepare: be ready to take /i/a.s1 of disk vda back into /i/a.qcow2"),
+            *("prepare: pause the guest", "prepare: begin to write memory to /m/s1 (background sparse)"),
+            *("prepare: switch to the overlays of vda", "prepare: resume the guest"),
+            *("prepare: wait until all memory is in /m/s1", SEAL.replace("finish", "prepare")),
+            f"commit: {WRITE}",
+        ],
+    ),
+    "running, full system, live, in the background": (
+        full(RUNNING, flags=Flag.LIVE, way=MemoryWay.BACKGROUND_STREAM, disks=(SnapshotDisk("vda", NO),)),
+        [
+            *("prepare: pause the guest", "prepare: begin to write memory to /m/s1 (background stream)"),
+            *("prepare: resume the guest", "prepare: wait until all memory is in /m/s1"),
+            *(SEAL.replace("finish", "prepare"), f"commit: {WRITE}"),
+        ],
+    ),
+    "running, full system, --halt, no background": (
+        full(RUNNING, flags=Flag.HALT, way=MemoryWay.BACKGROUND_SPARSE),
+        [
+            *(MAKE_A, OPEN_A, "prepare: pause the guest", SAVE, SWITCH),
+            *("finish: end the old QEMU", SEAL, f"finish: {WRITE}"),
+        ],
+    ),
+    "running, full system, --reuse-external, no background": (
+        full(
+            RUNNING,
+            flags=Flag.REUSE_EXT,
+            way=MemoryWay.BACKGROUND_SPARSE,
+            files={"/i/a.s1": FileFacts(True, regular=True, size=MIB)},
+        ),
+        [
+            *(OPEN_A, "prepare: pause the guest", SAVE, SWITCH),
+            *("finish: resume the guest", SEAL, f"finish: {WRITE}"),
+        ],
+    ),
+    "paused, full system, no background": (
+        full(PAUSED, way=MemoryWay.BACKGROUND_SPARSE),
+        [
+            *(MAKE_A, OPEN_A, SAVE, SWITCH),
+            *("finish: reopen the disks of the paused guest", SEAL, f"finish: {WRITE}"),
         ],
     ),
     "running, full system, live": (

@@ -39,7 +39,7 @@ from tests.plan.simulation import (
 )
 from virtsnap.model.domain import DomainRecord, DomainState, Reason
 from virtsnap.model.errors import ConfigUnsupported, Refused
-from virtsnap.model.facts import ImageRole
+from virtsnap.model.facts import ImageRole, MemoryWay
 from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import CopyImage
@@ -92,6 +92,7 @@ class History(RuleBasedStateMachine):
             host.images[path] = Image({1: path}, below, format)
             xml += disk_xml(name_of(path), path, format)
         xml = domain_xml(xml + cdrom_xml("sda", "/img/cd.iso") + cdrom_xml("sdb", None))
+        host.memory_way = MemoryWay.BACKGROUND_SPARSE if template else MemoryWay.STREAM
         self.world = World(host, Book(DomainRecord(UUID, "d", xml)))
         self.targets = [name_of(path) for path in self.origins]
         self.tags: dict[tuple[str, str], Content] = {}

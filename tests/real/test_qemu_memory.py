@@ -16,7 +16,7 @@ from tests.real.real_qemu import EMULATOR, EMULATOR_IMG, qemu
 from virtsnap.formats.save_image import SaveFormat, SaveImageHeader
 from virtsnap.model.errors import ErrorCode, Failed, OperationFailed, SystemRefused
 from virtsnap.model.facts import MemoryWay
-from virtsnap.qemu import capabilities, memory
+from virtsnap.qemu import capabilities, memory, migration
 from virtsnap.qemu.monitor import Monitor, MonitorLost
 
 pytestmark = pytest.mark.real
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real
 MIB = 1 << 20
 
 
-@pytest.fixture(params=list(MemoryWay), ids=lambda way: way.value)
+@pytest.fixture(params=[MemoryWay.STREAM, MemoryWay.SPARSE], ids=lambda way: way.value)
 async def way(request: pytest.FixtureRequest) -> MemoryWay:
     found = await capabilities.probe(EMULATOR)
     if request.param is MemoryWay.SPARSE and not found.has_mapped_ram:
@@ -207,7 +207,7 @@ async def test_file_that_exists_is_not_touched(tmp_path: Path, way: MemoryWay) -
 
 async def slow(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make migration crawl, so that there is something to interrupt."""
-    monkeypatch.setattr(memory, "_UNLIMITED", 65536)
+    monkeypatch.setattr(migration, "_UNLIMITED", 65536)
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["paused", "live"])

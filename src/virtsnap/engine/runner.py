@@ -117,8 +117,11 @@ class Runner:
         if len(plan.prepare) in begun and await self._happened(plan):
             self._mark()
             return True
+        phases = entry.phases()
         for index in reversed(begun):
             if index < len(plan.prepare):
+                self._world.settled = phases.get(index) == "done"
+                self._world.settle = partial(self._settle_step, index)
                 await undo_step(self._world, plan.prepare[index])
                 self._trace(f"undone {index}")
         with self._world.store.transaction() as tx:

@@ -15,6 +15,7 @@ from pathlib import Path
 from virtsnap.model.domain import DomainRecord, Instance
 from virtsnap.model.errors import NoDomain
 from virtsnap.qemu import process
+from virtsnap.qemu.background import Capture
 from virtsnap.qemu.monitor import Monitor, MonitorLost
 from virtsnap.store.database import Store
 
@@ -42,6 +43,8 @@ class World:
     """The step that is being done noted earlier, before a crash, that it must not be done again."""
     settle: Callable[[bool], None] = forget
     """Note that, durably, or with False take it back. The runner gives both to each finish step."""
+    captures: dict[str, Capture] = field(default_factory=dict)
+    """Memory that is being written while the guest runs, by path: begun by one step, completed by another."""
     _monitors: dict[str, Monitor] = field(default_factory=dict)
 
     def record(self) -> DomainRecord:
@@ -83,6 +86,8 @@ class World:
 
     async def close(self) -> None:
         """Close all conversations; the QEMUs stay."""
+        for capture in self.captures.values():
+            capture.release()
         for run_dir in list(self._monitors):
             await self.drop_monitor(run_dir)
 

@@ -34,6 +34,25 @@ class MemoryWay(Enum):
     """QEMU's migration stream, whole: every supported QEMU."""
     SPARSE = "sparse"
     """mapped-ram, pages at fixed offsets: QEMU >= 9.0. No larger than the memory in use."""
+    BACKGROUND_STREAM = "background stream"
+    """A stream of one instant, written while the guest runs on: needs userfaultfd."""
+    BACKGROUND_SPARSE = "background sparse"
+    """The same with pages at fixed offsets."""
+
+    @property
+    def background(self) -> bool:
+        """The guest runs on while its memory of one instant is written."""
+        return self in (MemoryWay.BACKGROUND_STREAM, MemoryWay.BACKGROUND_SPARSE)
+
+    @property
+    def plain(self) -> MemoryWay:
+        """The way of the same file format for a guest that stands still."""
+        return MemoryWay.SPARSE if self.sparse else MemoryWay.STREAM
+
+    @property
+    def sparse(self) -> bool:
+        """Pages have fixed offsets."""
+        return self in (MemoryWay.SPARSE, MemoryWay.BACKGROUND_SPARSE)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,40 @@ class SaveMemory:
 
 
 @dataclass(frozen=True)
+class CaptureMemory:
+    """Begin to write the memory of this instant to a file; the guest may run on meanwhile."""
+
+    path: str
+    way: MemoryWay
+    """A background one."""
+    was_running: bool
+    domain_xml: str
+    cookie_xml: str | None = None
+
+
+@dataclass(frozen=True)
+class CompleteMemory:
+    """Wait until the memory that CaptureMemory began to write is there."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class GuardLayer:
+    """No effect of its own; undone, it takes what the guest has written to an overlay back into its base.
+
+    For layers that switch before the operation is decided.
+    """
+
+    target: str
+    path: str
+    format: str
+    backing: str
+    backing_format: str
+    job: str
+
+
+@dataclass(frozen=True)
 class SwitchLayers:
     """Put the attached overlays on top of their disks: one transaction over all of them."""
 
@@ -312,6 +346,9 @@ Step = (
     | FreezeGuest
     | ThawGuest
     | SaveMemory
+    | CaptureMemory
+    | CompleteMemory
+    | GuardLayer
     | SwitchLayers
     | ResumeGuest
     | SettleGuest

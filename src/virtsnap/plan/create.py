@@ -35,9 +35,12 @@ from virtsnap.model.flags import SnapshotCreate as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
 from virtsnap.model.steps import (
     AttachOverlay,
+    CaptureMemory,
+    CompleteMemory,
     CreateOverlay,
     Declare,
     FreezeGuest,
+    GuardLayer,
     KillQemu,
     PauseGuest,
     Plan,
@@ -481,10 +484,13 @@ def _plan_active(
             AttachOverlay(item.disk.target, item.create.path, item.create.format, item.entry.type, node)
         )
         attached.append((item.disk.target, item.create.path, node))
-    stands_still = (memory or manual) and not live
+    background = memory and _in_background(facts, flags, snapshot)
+    stands_still = background or ((memory or manual) and not live)
     if snapshot.memory is Location.INTERNAL:
         # QEMU itself lets the guest go on when the job is done; it must not, if disks switch afterwards.
         stands_still = bool(attached) or halt
+    if background:
+        prepare += _guards(disks)
     if agent is not None:
         prepare.append(FreezeGuest(agent))
     if running and stands_still:
@@ -494,13 +500,15 @@ def _plan_active(
     elif internal:
         # Before the memory: QEMU gives up its images when that is written.
         prepare.append(TagDisks(snapshot.name, tuple(internal)))
-    if memory:
+    if memory and background:
+        prepare.append(_capture(facts, snapshot))
+    elif memory:
         assert snapshot.memory_file is not None
         assert snapshot.domain_xml is not None
         prepare.append(
             SaveMemory(
                 path=snapshot.memory_file,
-                way=facts.memory_way,
+                way=facts.memory_way.plain,
                 live=live and running,
                 was_running=running,
                 domain_xml=snapshot.domain_xml,
@@ -514,6 +522,22 @@ def _plan_active(
         config_xml=_moved(record.config_xml, disks, only_if_same=True),
     )
     finish: list[Step] = []
+    commit: Step = SwitchLayers(tuple(attached)) if attached else Declare()
+    if background:
+        if attached:
+            prepare.append(commit)
+        prepare.append(ResumeGuest())
+        if agent is not None:
+            prepare.append(ThawGuest(agent))
+        assert snapshot.memory_file is not None
+        prepare += [CompleteMemory(snapshot.memory_file), SealMemory(snapshot.memory_file)]
+        return Plan(
+            operation="create",
+            subject=snapshot.name,
+            prepare=tuple(prepare),
+            commit=_write(facts, request, snapshot, disks, replace(after, reason=Reason.RUNNING_UNPAUSED)),
+            pause="milliseconds, while device state is captured and disks switch",
+        )
     if halt:
         assert record.instance is not None
         after = replace(after, live_xml=None, instance=None, reason=Reason.SHUTOFF_FROM_SNAPSHOT)
@@ -542,10 +566,51 @@ def _plan_active(
         operation="create",
         subject=snapshot.name,
         prepare=tuple(prepare),
-        commit=SwitchLayers(tuple(attached)) if attached else Declare(),
+        commit=commit,
         finish=tuple(finish),
         forward_if_gone=running and snapshot.memory is Location.NO,
         pause=_pause(facts, snapshot, running, live, agent is not None),
+    )
+
+
+def _in_background(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> bool:
+    """Whether the memory is written while the guest runs on.
+
+    Nobody waits for a guest that sleeps, ends or stays paused. Layers that are the user's own
+    (--reuse-external) may hold anything, so they could not be taken back.
+    """
+    return (
+        facts.memory_way.background
+        and facts.record.state is DomainState.RUNNING
+        and not flags & (Flag.HALT | Flag.REUSE_EXT)
+        and all(entry.location is not Location.MANUAL for entry in snapshot.disks)
+    )
+
+
+def _guards(disks: list[_Overlay]) -> list[Step]:
+    """The layers switch before the memory is there: until then, what goes wrong brings the old ones back."""
+    return [
+        GuardLayer(
+            target=item.disk.target,
+            path=item.create.path,
+            format=item.create.format,
+            backing=item.create.backing,
+            backing_format=item.create.backing_format,
+            job=f"virtsnap-create-{item.disk.target}",
+        )
+        for item in disks
+    ]
+
+
+def _capture(facts: DomainFacts, snapshot: Snapshot) -> CaptureMemory:
+    assert snapshot.memory_file is not None
+    assert snapshot.domain_xml is not None
+    return CaptureMemory(
+        path=snapshot.memory_file,
+        way=facts.memory_way,
+        was_running=True,
+        domain_xml=snapshot.domain_xml,
+        cookie_xml=snapshot.cookie_xml,
     )
 
 

@@ -24,7 +24,11 @@ class Description:
 
 def describe(plan: s.Plan) -> Description:
     """Everything the plan would do."""
-    makes = [x.path for x in plan.steps if isinstance(x, s.CreateOverlay | s.SaveMemory | s.CopyImage)]
+    makes = [
+        x.path
+        for x in plan.steps
+        if isinstance(x, s.CreateOverlay | s.SaveMemory | s.CaptureMemory | s.CopyImage)
+    ]
     removes = [x.path for x in plan.steps if isinstance(x, s.RemoveFile)]
     merges = [sentence(x) for x in plan.steps if isinstance(x, s.MergeImages)]
     phases = [("prepare", x) for x in plan.prepare]
@@ -53,6 +57,12 @@ def sentence(step: s.Step) -> str:
             return "thaw the guest's file systems"
         case s.SaveMemory(path=path, way=way, live=live):
             return f"write memory to {path} ({way.value}{', live' if live else ''})"
+        case s.CaptureMemory(path=path, way=way):
+            return f"begin to write memory to {path} ({way.value})"
+        case s.CompleteMemory(path=path):
+            return f"wait until all memory is in {path}"
+        case s.GuardLayer(target=target, path=path, backing=backing):
+            return f"be ready to take {path} of disk {target} back into {backing}"
         case s.SwitchLayers(disks=disks):
             return "switch to the overlays of " + ", ".join(target for target, _, _ in disks)
         case s.ResumeGuest():

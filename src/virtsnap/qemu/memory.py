@@ -12,7 +12,8 @@ QEMU's main loop does not stall in the close of a large file. Two ways:
 A save has four stages, in separate calls since the guest's pause should end before the disk is synced:
 `save` (file with the "partial" magic), `reactivate` for a guest that stays paused, `seal` (sync, then the
 magic of a whole image). A STREAM may pass through a compressor (`qemu.compress`), as libvirt's formats do:
-gzip to zstd. What is not here: who pauses the guest and when (`engine`), and the faster ways to come.
+gzip to zstd. What is not here: who pauses the guest and when (`engine`), memory written while the guest runs
+on (`background`), how QEMU is told (`migration`).
 
 QEMU's inactive disks. When a migration has completed, QEMU gives up its block nodes, for the destination to
 take them, and remembers in the run state `postmigrate` that this guest has been sent off. `cont` takes
@@ -31,11 +32,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from virtsnap.formats.save_image import (
     FIXED_BYTES,
@@ -48,26 +46,27 @@ from virtsnap.formats.save_image import (
 from virtsnap.model.errors import ErrorCode, Failed, OperationFailed, SystemRefused
 from virtsnap.model.facts import MemoryWay
 from virtsnap.qemu.compress import COMPRESSED, Filter
-from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost, QmpCommandFailed
+from virtsnap.qemu.migration import (
+    ProgressCallback,
+    Transport,
+    arrived,
+    cancel_running,
+    cause_of,
+    finished,
+    leave_postmigrate,
+    migrate,
+    set_capability,
+    set_mapped_ram,
+    settings,
+)
+from virtsnap.qemu.monitor import Monitor, MonitorLost, QmpCommandFailed
 from virtsnap.qemu.paths import sync_folder_of
 from virtsnap.qemu.process import read_log_tail
 
-ProgressCallback = Callable[[int, int], None]
-"""(done, total) in bytes of guest memory."""
-
 _MAPPED_RAM = (9, 0)
-_PROGRESS_SECONDS = 0.2
-_SETTLE_SECONDS = 0.001
-_UNLIMITED = 2**63 - 1
-"""Bytes per second; QEMU's default of 128 MiB/s is meant for networks."""
-_LAST_BYTES_SECONDS = 5.0
 _DESCRIPTION = b"\x06"
 """QEMU_VM_VMDESCRIPTION: a length of four bytes and JSON follow (QEMU's docs/devel/migration)."""
 _TAIL_BYTES = 4 << 20
-_DESCRIPTOR_NAME = "virtsnap-memory"
-_ENDED = frozenset({"none", "completed", "failed", "cancelled"})
-"""States of a migration (QAPI MigrationStatus) in which nothing is under way."""
-_FORMATS = {MemoryWay.STREAM: SaveFormat.RAW, MemoryWay.SPARSE: SaveFormat.SPARSE}
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,11 @@ class Saved:
     seconds: float
     way: MemoryWay
     downtime_ms: int
+
+
+def format_of(way: MemoryWay) -> SaveFormat:
+    """libvirt's image format that a way writes."""
+    return SaveFormat.SPARSE if way.sparse else SaveFormat.RAW
 
 
 def choose_way(version: tuple[int, ...]) -> MemoryWay:
@@ -111,29 +115,30 @@ async def save(
     `compression` (with STREAM): through that program. `channels` (with SPARSE): that many of QEMU's threads
     write at once; `direct`: they pass the host's cache by.
 
-    Raises Failed: "Failed to create file ..." (code 38), "job 'snapshot' failed: ..." with QEMU's cause.
+    `way`: a plain one. Raises Failed: "Failed to create file ..." (code 38), "job 'snapshot' failed: ..."
+    with QEMU's cause.
     """
-    header = SaveImageHeader(xml, cookie, was_running, compression or _FORMATS[way])
-    descriptor = _create(path)
+    header = SaveImageHeader(xml, cookie, was_running, compression or format_of(way))
+    descriptor = create_file(path)
     filter = None
     try:
-        _write_head(descriptor, path, header)
+        write_head(descriptor, path, header)
         if not live:
-            await _leave_postmigrate(monitor)
+            await leave_postmigrate(monitor)
         if compression is not None:
             filter = await Filter.start(compression, descriptor, writing=True)
-        transport = _Transport(descriptor, path, header.stream_offset, filter, direct)
-        async with _settings(monitor, way, channels, direct), monitor.events("MIGRATION") as listener:
+        transport = Transport(descriptor, path, header.stream_offset, filter, direct)
+        async with settings(monitor, way, channels, direct), monitor.events("MIGRATION") as listener:
             try:
-                async with _migrate(monitor, "migrate", transport):
-                    status = await _finished(monitor, listener, progress)
+                async with migrate(monitor, "migrate", transport):
+                    status = await finished(monitor, listener, progress)
             except asyncio.CancelledError:
-                await _cancel(monitor, listener)
+                await cancel_running(monitor, listener)
                 raise
             if status["status"] != "completed" and filter is not None:
                 await filter.finish()  # its own words, if it was the one that failed
             if status["status"] != "completed":
-                raise Failed(f"job '{job}' failed: {_cause(status, path)}")
+                raise Failed(f"job '{job}' failed: {cause_of(status, path)}")
         if filter is not None:
             await filter.finish()
         allocated = os.fstat(descriptor).st_blocks * 512
@@ -170,8 +175,9 @@ async def cancel(monitor: Monitor) -> None:
     try:
         # With the capability `events`, set when the save began, this hears of the end.
         async with monitor.events("MIGRATION") as listener:
-            await _cancel(monitor, listener)
-        await _set_mapped_ram(monitor, False)
+            await cancel_running(monitor, listener)
+        await set_capability(monitor, "background-snapshot", False)
+        await set_mapped_ram(monitor, False)
     except MonitorLost:
         return
 
@@ -187,7 +193,7 @@ async def reactivate(monitor: Monitor) -> None:
         if error.class_ != "CommandNotFound":
             raise
         if state["status"] == "postmigrate":
-            await _leave_postmigrate(monitor)
+            await leave_postmigrate(monitor)
 
 
 def read_header(path: str) -> SaveImageHeader:
@@ -273,10 +279,10 @@ async def load(
         if header.format in COMPRESSED:
             os.lseek(descriptor, header.stream_offset, os.SEEK_SET)
             filter = await Filter.start(header.format, descriptor, writing=False)
-        transport = _Transport(descriptor, path, header.stream_offset, filter, direct)
-        async with _settings(monitor, way, channels, direct), monitor.events("MIGRATION") as listener:
-            async with _migrate(monitor, "migrate-incoming", transport):
-                status = await _arrived(monitor, listener, progress, filter)
+        transport = Transport(descriptor, path, header.stream_offset, filter, direct)
+        async with settings(monitor, way, channels, direct), monitor.events("MIGRATION") as listener:
+            async with migrate(monitor, "migrate-incoming", transport):
+                status = await arrived(monitor, listener, progress, filter)
             if status["status"] != "completed":
                 raise Failed(f"job '{job}' failed: {status.get('error-desc', 'load of migration failed')}")
         if filter is not None:
@@ -293,7 +299,8 @@ async def load(
     return header
 
 
-def _create(path: str) -> int:
+def create_file(path: str) -> int:
+    """A new file for a memory image, mode 0600, open to write. Raises Failed (code 38)."""
     try:
         # Write only: QEMU picks from a descriptor set by access mode.
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -303,7 +310,8 @@ def _create(path: str) -> int:
         ) from error
 
 
-def _write_head(descriptor: int, path: str, header: SaveImageHeader) -> None:
+def write_head(descriptor: int, path: str, header: SaveImageHeader) -> None:
+    """The head, with the magic of an image that is not whole yet. Raises Failed (code 38)."""
     data = header.encode(partial=True)
     try:
         while data:
@@ -329,191 +337,3 @@ def _seal(path: str) -> None:
         raise Failed(
             f"unable to sync memory image '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
         ) from error
-
-
-@dataclass(frozen=True)
-class _Transport:
-    """How the stream gets between QEMU and the file."""
-
-    descriptor: int
-    path: str
-    offset: int
-    filter: Filter | None = None
-    direct: bool = False
-
-
-@contextlib.asynccontextmanager
-async def _settings(
-    monitor: Monitor, way: MemoryWay, channels: int = 0, direct: bool = False
-) -> AsyncIterator[None]:
-    """Migration set up for a file, and put back at the end, however it ends."""
-    before = await monitor.execute("query-migrate-parameters")
-    await monitor.execute("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
-    try:
-        await _set_mapped_ram(monitor, way is MemoryWay.SPARSE)
-        await monitor.execute("migrate-set-parameters", max_bandwidth=_UNLIMITED)
-        if channels:
-            await _set_capability(monitor, "multifd", True)
-            await monitor.execute("migrate-set-parameters", multifd_channels=channels)
-        if direct:
-            await monitor.execute("migrate-set-parameters", direct_io=True)
-        yield
-    finally:
-        with contextlib.suppress(MonitorLost):
-            if direct:
-                await monitor.execute("migrate-set-parameters", direct_io=False)
-            if channels:
-                await _set_capability(monitor, "multifd", False)
-            await _set_mapped_ram(monitor, False)
-            await monitor.execute("migrate-set-parameters", max_bandwidth=before["max-bandwidth"])
-
-
-async def _set_mapped_ram(monitor: Monitor, state: bool) -> None:
-    """Switch mapped-ram; off is right on a QEMU that has never heard of it."""
-    if state or monitor.version >= (9, 0, 0):
-        await _set_capability(monitor, "mapped-ram", state)
-
-
-async def _set_capability(monitor: Monitor, name: str, state: bool) -> None:
-    await monitor.execute("migrate-set-capabilities", capabilities=[{"capability": name, "state": state}])
-
-
-@contextlib.asynccontextmanager
-async def _migrate(monitor: Monitor, command: str, transport: _Transport) -> AsyncIterator[None]:
-    """Start `migrate` or `migrate-incoming`; QEMU can open the file again and again within the block."""
-    arguments: dict[str, Any] = {}
-    if command == "migrate-incoming" and monitor.version >= (9, 1, 0):
-        # Else QEMU ends, and its reason with it.
-        arguments["exit-on-error"] = False
-    if transport.filter is not None or monitor.version < (8, 2, 0):
-        # No file: yet; a plain file as fd: does the same, from where the descriptor stands.
-        if transport.filter is None:
-            os.lseek(transport.descriptor, transport.offset, os.SEEK_SET)
-        end = transport.descriptor if transport.filter is None else transport.filter.descriptor
-        await monitor.send_fd(end, name=_DESCRIPTOR_NAME)
-        if transport.filter is not None:
-            transport.filter.hand_over()
-        await monitor.execute_raw(command, {"uri": f"fd:{_DESCRIPTOR_NAME}", **arguments})
-        yield
-        return
-    number = await monitor.send_fd(transport.descriptor, opaque="virtsnap memory image")
-    try:
-        if transport.direct:
-            await _send_direct(monitor, transport, number)
-        await monitor.execute_raw(
-            command, {"uri": f"file:/dev/fdset/{number},offset={transport.offset:#x}", **arguments}
-        )
-        yield
-    finally:
-        # QEMU has duplicated it; the set goes when the duplicates are closed.
-        with contextlib.suppress(MonitorLost, QmpCommandFailed):
-            await monitor.execute_raw("remove-fd", {"fdset-id": number})
-
-
-async def _send_direct(monitor: Monitor, transport: _Transport, number: int) -> None:
-    """Add to the set a descriptor that passes the cache by: QEMU picks by the flags that it needs."""
-    mode = fcntl.fcntl(transport.descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-    try:
-        descriptor = os.open(transport.path, mode | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError as error:
-        raise Failed(
-            f"the file system of '{transport.path}' cannot bypass the cache: {error.strerror}"
-        ) from error
-    try:
-        await monitor.send_fd(descriptor, opaque="virtsnap memory image, direct", set_id=number)
-    finally:
-        os.close(descriptor)
-
-
-async def _finished(
-    monitor: Monitor, listener: Listener, progress: ProgressCallback | None
-) -> dict[str, Any]:
-    """Wait for the end of the migration; the answer of query-migrate at that moment."""
-    while True:
-        try:
-            async with asyncio.timeout(None if progress is None else _PROGRESS_SECONDS):
-                event = await listener.get()
-        except TimeoutError:
-            await _report(monitor, progress)
-            continue
-        if event.data["status"] in _ENDED - {"none"}:
-            break
-    status = await _settled(monitor)
-    if status["status"] == "completed":
-        await _report(monitor, progress)
-    return status
-
-
-async def _arrived(
-    monitor: Monitor, listener: Listener, progress: ProgressCallback | None, filter: Filter | None
-) -> dict[str, Any]:
-    """`_finished` for an incoming migration, whose pipe may end before QEMU has read a byte.
-
-    QEMU does not notice that: it waits for something to read, and an end is nothing to read. Raises Failed.
-    """
-    if filter is None:
-        return await _finished(monitor, listener, progress)
-    finished = asyncio.ensure_future(_finished(monitor, listener, progress))
-    ended = asyncio.ensure_future(filter.finish())
-    try:
-        await asyncio.wait({finished, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not finished.done():
-            await ended
-            await asyncio.wait({finished}, timeout=_LAST_BYTES_SECONDS)
-            before = (await monitor.execute("query-migrate")).get("status", "none")
-            if not finished.done() and before in ("none", "setup"):
-                raise Failed("load of migration failed: there is nothing in the image")
-        return await finished
-    finally:
-        for task in (finished, ended):
-            task.cancel()
-        await asyncio.wait({finished, ended})
-
-
-async def _settled(monitor: Monitor) -> dict[str, Any]:
-    """query-migrate, once QEMU is done with the migration altogether.
-
-    The event comes a moment before QEMU has brought the guest to its final run state; until then it refuses
-    `cont`. Nothing announces that moment.
-    """
-    while (await monitor.execute("query-status"))["status"] == "finish-migrate":  # noqa: ASYNC110
-        await asyncio.sleep(_SETTLE_SECONDS)
-    status: dict[str, Any] = await monitor.execute("query-migrate")
-    return status
-
-
-async def _report(monitor: Monitor, progress: ProgressCallback | None) -> None:
-    if progress is not None:
-        ram = (await monitor.execute("query-migrate")).get("ram")
-        if ram is not None:
-            total = int(ram["total"])
-            progress(total - min(int(ram["remaining"]), total), total)
-
-
-async def _cancel(monitor: Monitor, listener: Listener) -> None:
-    """Cancel the migration that is under way and wait until it has ended."""
-    while (await monitor.execute("query-migrate")).get("status", "none") not in _ENDED:
-        await monitor.execute("migrate_cancel")
-        # The time limit is for a QEMU whose events nobody switched on.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PROGRESS_SECONDS):
-                await listener.get()
-    await _settled(monitor)
-
-
-async def _leave_postmigrate(monitor: Monitor) -> None:
-    """Bring a stopped guest from `postmigrate` back to `paused`."""
-    if (await monitor.execute("query-status"))["status"] == "postmigrate":
-        # Sent in one go, so that the guest runs for no longer than QEMU's loop takes from one to the other.
-        await asyncio.gather(monitor.execute("cont"), monitor.execute("stop"))
-
-
-def _cause(status: dict[str, Any], path: str) -> str:
-    """Why a save failed, in words that name a full disk as such."""
-    if status["status"] == "cancelled":
-        return "canceled by client"
-    cause = str(status.get("error-desc", ""))
-    if not cause and os.statvfs(os.path.dirname(os.path.abspath(path))).f_bavail == 0:
-        # Older QEMUs keep the cause of a failed write to themselves.
-        cause = os.strerror(28)
-    return cause or "unexpectedly failed"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NoSnapshot
 from virtsnap.model.flags import SnapshotCreate
-from virtsnap.model.snapshot import SnapshotTree
+from virtsnap.model.snapshot import Location, SnapshotTree
 from virtsnap.service import schemas
 from virtsnap.service.context import Context
 from virtsnap.service.interface import PlanReport, ProgressCallback
@@ -56,6 +56,7 @@ class SnapshotCalls(Context):
         from virtsnap.formats.snapshot_xml import parse_snapshot
         from virtsnap.plan import create
         from virtsnap.qemu import facts as reader
+        from virtsnap.qemu.background import choose
 
         self.writable("virDomainSnapshotCreateXML")
         flag = create.check_flags(flags)
@@ -74,6 +75,11 @@ class SnapshotCalls(Context):
             facts = await reader.with_files(facts, create.paths_of(request))
             if flag & SnapshotCreate.QUIESCE:
                 facts = await reader.with_agent(facts, await world.monitor())
+            if (
+                request.snapshot.memory is Location.EXTERNAL
+                and (monitor := await world.monitor()) is not None
+            ):
+                facts = replace(facts, memory_way=await choose(monitor))
             plan = create.plan_create(facts, request)
             if dry_run:
                 return report(plan)

@@ -9,6 +9,7 @@ from virtsnap.formats.save_image import SaveFormat
 from virtsnap.model import steps as s
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.qemu import memory
+from virtsnap.qemu.background import Capture
 from virtsnap.qemu.monitor import Monitor, MonitorLost
 
 
@@ -91,6 +92,44 @@ class SaveMemory(Undoable):
             elif not step.was_running:
                 await memory.reactivate(monitor)
         remove(step.path)
+
+
+class CaptureMemory(Undoable):
+    """Memory of one instant, on its way into a file."""
+
+    async def do(self, world: World, step: s.CaptureMemory, /) -> None:
+        """Begin. On return the guest may run: all that it changes from here on is not in the file."""
+        world.captures[step.path] = await Capture.begin(
+            await running_monitor(world),
+            path=step.path,
+            xml=step.domain_xml,
+            cookie=step.cookie_xml,
+            was_running=step.was_running,
+            way=step.way,
+        )
+
+    async def undo(self, world: World, step: s.CaptureMemory, /) -> None:
+        """Stop writing and delete the file."""
+        capture = world.captures.pop(step.path, None)
+        if capture is not None:
+            await capture.abandon()
+        elif (monitor := await world.monitor()) is not None:
+            await memory.cancel(monitor)
+        remove(step.path)
+
+
+class CompleteMemory(Undoable):
+    """All of it is in the file, which is not yet durable nor marked whole: that is SealMemory's."""
+
+    async def do(self, world: World, step: s.CompleteMemory, /) -> None:
+        """Wait, since QEMU writes by itself."""
+        await world.captures[step.path].complete(
+            lambda done, total: world.report("Snapshot", done, total),
+        )
+        del world.captures[step.path]
+
+    async def undo(self, world: World, step: s.CompleteMemory, /) -> None:
+        """Nothing: the file is CaptureMemory's."""
 
 
 class SealMemory(Irreversible):

@@ -92,7 +92,7 @@ class AttachOverlay(Undoable):
 
 
 class SwitchLayers:
-    """All disks onto their overlays at once: the commit of a snapshot of a running domain."""
+    """All disks onto their overlays at once: as a rule the commit of a snapshot of a running domain."""
 
     async def do(self, world: World, step: s.SwitchLayers, /) -> None:
         """One transaction of QEMU's."""
@@ -110,7 +110,7 @@ class SwitchLayers:
             await blocks.switch(monitor, pairs)
 
     async def undo(self, world: World, step: s.SwitchLayers, /) -> None:
-        """A commit is never undone."""
+        """Nothing: as the commit it is never undone; before it, the layers are GuardLayer's."""
 
     async def probe(self, world: World, step: s.SwitchLayers, /) -> bool | None:
         """Whether the disks write to their overlays."""

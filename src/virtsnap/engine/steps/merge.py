@@ -60,6 +60,29 @@ class MergeImages(Undoable):
             await blocks.cancel(monitor, step.job)
 
 
+class GuardLayer(Undoable):
+    """A base gets back what the guest wrote above it, if the operation that put the layer there is undone."""
+
+    async def do(self, world: World, step: s.GuardLayer, /) -> None:
+        """Nothing yet."""
+
+    async def undo(self, world: World, step: s.GuardLayer, /) -> None:
+        """Merge the overlay into its base, while the guest runs or after its QEMU is gone."""
+        merge = s.MergeImages(
+            target=step.target,
+            top=step.path,
+            top_format=step.format,
+            base=step.backing,
+            base_format=step.backing_format,
+            down=True,
+            below=None,
+            below_format=None,
+            job=step.job,
+            bytes=0,
+        )
+        await MergeImages().do(world, merge)
+
+
 class RelinkBacking(Undoable):
     """An image that is not open stands on the new name of what it stood on."""
 

@@ -1,0 +1,196 @@
+"""A guest's memory of one instant, written while the guest runs on (QEMU's background snapshot).
+
+QEMU protects every page (userfaultfd) and writes each once, as it was when the capture began: a page that
+the guest wants to change meanwhile is written first. So the guest stands still only for the device state, and
+the file never grows past the memory in use. The order that keeps memory and disks at one instant:
+
+    `stop` (the caller's) -> Capture.begin -> disks switch, `cont` (the caller's) -> Capture.complete
+
+With pages at fixed offsets QEMU (to 10.0 at least) forgets to say in its bitmaps which pages the file holds,
+since only the other way of writing them does so; `complete` says it, from where the file has data.
+
+The descriptor stays open here until the file is synced: its last close writes back what is dirty, and would
+make QEMU's main loop, and with it the guest, stand still at the very end. What is not here: the choice
+between this and the other ways (`choose` tells what is possible), durability (`memory.seal`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from virtsnap.formats.mapped_ram import RamBlock, ram_blocks
+from virtsnap.formats.save_image import SaveImageHeader
+from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.facts import MemoryWay
+from virtsnap.qemu.memory import Saved, choose_way, create_file, format_of, write_head
+from virtsnap.qemu.migration import (
+    ProgressCallback,
+    Transport,
+    cancel_running,
+    cause_of,
+    finished,
+    leave_postmigrate,
+    migrate,
+    set_capability,
+    set_mapped_ram,
+    settings,
+)
+from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost, QmpCommandFailed
+
+_POLL_SECONDS = 0.0005
+_WAYS = {
+    MemoryWay.STREAM: MemoryWay.BACKGROUND_STREAM,
+    MemoryWay.SPARSE: MemoryWay.BACKGROUND_SPARSE,
+}
+
+
+async def choose(monitor: Monitor) -> MemoryWay:
+    """The best way for this guest on this host, found by asking its QEMU to prepare for it.
+
+    QEMU refuses the capability where the kernel has no userfaultfd for this user, and where the guest's
+    memory is of a kind that cannot be protected (a private mapping of a file).
+    """
+    plain = choose_way(monitor.version)
+    try:
+        if plain.sparse:
+            await set_mapped_ram(monitor, True)
+        await set_capability(monitor, "background-snapshot", True)
+    except QmpCommandFailed:
+        return plain
+    finally:
+        with contextlib.suppress(MonitorLost, QmpCommandFailed):
+            await set_capability(monitor, "background-snapshot", False)
+            await set_mapped_ram(monitor, False)
+    return _WAYS[plain]
+
+
+class Capture:
+    """One background snapshot that is under way. Made by `begin`; ended by `complete` or `abandon`."""
+
+    def __init__(self, monitor: Monitor, path: str, header: SaveImageHeader, way: MemoryWay) -> None:
+        """For `begin` only."""
+        self._monitor, self._path, self._header, self._way = monitor, path, header, way
+        self._stack = contextlib.AsyncExitStack()
+        self._descriptor = -1
+        self._listener: Listener | None = None
+
+    @classmethod
+    async def begin(
+        cls,
+        monitor: Monitor,
+        *,
+        path: str,
+        xml: str,
+        cookie: str | None = None,
+        was_running: bool,
+        way: MemoryWay,
+    ) -> Capture:
+        """Start to write to a new file. On return the device state is captured and every page protected.
+
+        The caller has paused the guest and may let it run from here on; on error the file is gone.
+        Raises Failed as `memory.save` does.
+        """
+        capture = cls(monitor, path, SaveImageHeader(xml, cookie, was_running, format_of(way)), way)
+        capture._descriptor = create_file(path)
+        try:
+            await capture._start()
+        except BaseException:
+            await capture.abandon()
+            raise
+        return capture
+
+    async def _start(self) -> None:
+        write_head(self._descriptor, self._path, self._header)
+        await leave_postmigrate(self._monitor)
+        transport = Transport(self._descriptor, self._path, self._header.stream_offset)
+        await self._stack.enter_async_context(settings(self._monitor, self._way))
+        self._listener = await self._stack.enter_async_context(self._monitor.events("MIGRATION"))
+        await self._stack.enter_async_context(migrate(self._monitor, "migrate", transport))
+        while True:
+            # 'active' comes before the state is captured; that pages are written, only after.
+            status = await self._monitor.execute("query-migrate")
+            if status["status"] in ("failed", "cancelled"):
+                raise Failed(f"job 'snapshot' failed: {cause_of(status, self._path)}")
+            ram = status.get("ram", {})
+            if status["status"] == "completed" or ram.get("normal", 0) + ram.get("duplicate", 0) > 0:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def complete(self, progress: ProgressCallback | None = None) -> Saved:
+        """Wait until everything is written. Raises Failed when it could not be; then call `abandon`."""
+        assert self._listener is not None
+        status = await finished(self._monitor, self._listener, progress)
+        if status["status"] != "completed":
+            raise Failed(f"job 'snapshot' failed: {cause_of(status, self._path)}")
+        await self._stack.aclose()
+        allocated = await asyncio.to_thread(self._close)
+        return Saved(
+            bytes=allocated,
+            seconds=status.get("total-time", 0) / 1000,
+            way=self._way,
+            downtime_ms=int(status.get("downtime", 0)),
+        )
+
+    async def abandon(self) -> None:
+        """Stop writing and delete the file. Quiet when QEMU is gone, or when it was done before."""
+        if self._listener is not None:
+            with contextlib.suppress(MonitorLost):
+                await cancel_running(self._monitor, self._listener)
+            self._listener = None
+        with contextlib.suppress(MonitorLost):
+            await self._stack.aclose()
+        if self._descriptor >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+            self.release()
+
+    def release(self) -> None:
+        """Let go of the file as it is; QEMU goes on writing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _close(self) -> int:
+        try:
+            if self._way.sparse:
+                _say_what_is_there(self._path, self._header.stream_offset)
+            os.fsync(self._descriptor)
+            return os.fstat(self._descriptor).st_blocks * 512
+        except OSError as error:
+            raise Failed(
+                f"unable to sync memory image '{self._path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+            ) from error
+        finally:
+            self.release()
+
+
+def _say_what_is_there(path: str, stream_offset: int) -> None:
+    """Write the bitmap of every block that has none."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for block in ram_blocks(lambda at, length: os.pread(descriptor, length, at), stream_offset):
+            if not any(os.pread(descriptor, block.bitmap_length, block.bitmap_offset)):
+                bitmap = block.bitmap(_extents(descriptor, block))
+                os.pwrite(descriptor, bitmap, block.bitmap_offset)
+    finally:
+        os.close(descriptor)
+
+
+def _extents(descriptor: int, block: RamBlock) -> Iterator[tuple[int, int]]:
+    """Where the file has data among the block's pages (lseek(2), SEEK_DATA)."""
+    at, end = block.pages_offset, block.pages_offset + block.length
+    while at < end:
+        try:
+            start = os.lseek(descriptor, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        if start >= end:
+            return
+        at = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
+        yield start, at

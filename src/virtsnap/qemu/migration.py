@@ -1,0 +1,224 @@
+"""QEMU's migration to and from a file, as `qemu.memory` and `qemu.background` need it.
+
+Settings that are put back, a descriptor handed over, the wait for the end, its cause in words. What is not
+here: what the file looks like (`formats.save_image`), and when the guest stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from virtsnap.model.errors import Failed
+from virtsnap.model.facts import MemoryWay
+from virtsnap.qemu.compress import Filter
+from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost, QmpCommandFailed
+
+ProgressCallback = Callable[[int, int], None]
+"""(done, total) in bytes of guest memory."""
+
+_PROGRESS_SECONDS = 0.2
+_SETTLE_SECONDS = 0.001
+_UNLIMITED = 2**63 - 1
+"""Bytes per second; QEMU's default of 128 MiB/s is meant for networks."""
+_LAST_BYTES_SECONDS = 5.0
+_DESCRIPTOR_NAME = "virtsnap-memory"
+_BACKGROUND = "background-snapshot"
+_ENDED = frozenset({"none", "completed", "failed", "cancelled"})
+"""States of a migration (QAPI MigrationStatus) in which nothing is under way."""
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How the stream gets between QEMU and the file."""
+
+    descriptor: int
+    path: str
+    offset: int
+    filter: Filter | None = None
+    direct: bool = False
+
+
+@contextlib.asynccontextmanager
+async def settings(
+    monitor: Monitor, way: MemoryWay, channels: int = 0, direct: bool = False
+) -> AsyncIterator[None]:
+    """Migration set up for a file, and put back at the end, however it ends."""
+    before = await monitor.execute("query-migrate-parameters")
+    await monitor.execute("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+    try:
+        await set_mapped_ram(monitor, way.sparse)
+        if way.background:
+            await set_capability(monitor, _BACKGROUND, True)
+        await monitor.execute("migrate-set-parameters", max_bandwidth=_UNLIMITED)
+        if channels:
+            await set_capability(monitor, "multifd", True)
+            await monitor.execute("migrate-set-parameters", multifd_channels=channels)
+        if direct:
+            await monitor.execute("migrate-set-parameters", direct_io=True)
+        yield
+    finally:
+        with contextlib.suppress(MonitorLost):
+            if direct:
+                await monitor.execute("migrate-set-parameters", direct_io=False)
+            if channels:
+                await set_capability(monitor, "multifd", False)
+            if way.background:
+                await set_capability(monitor, _BACKGROUND, False)
+            await set_mapped_ram(monitor, False)
+            await monitor.execute("migrate-set-parameters", max_bandwidth=before["max-bandwidth"])
+
+
+async def set_mapped_ram(monitor: Monitor, state: bool) -> None:
+    """Switch mapped-ram; off is right on a QEMU that has never heard of it."""
+    if state or monitor.version >= (9, 0, 0):
+        await set_capability(monitor, "mapped-ram", state)
+
+
+async def set_capability(monitor: Monitor, name: str, state: bool) -> None:
+    """Switch one of QAPI's MigrationCapability. Raises QmpCommandFailed."""
+    await monitor.execute("migrate-set-capabilities", capabilities=[{"capability": name, "state": state}])
+
+
+@contextlib.asynccontextmanager
+async def migrate(monitor: Monitor, command: str, transport: Transport) -> AsyncIterator[None]:
+    """Start `migrate` or `migrate-incoming`; QEMU can open the file again and again within the block."""
+    arguments: dict[str, Any] = {}
+    if command == "migrate-incoming" and monitor.version >= (9, 1, 0):
+        # Else QEMU ends, and its reason with it.
+        arguments["exit-on-error"] = False
+    if transport.filter is not None or monitor.version < (8, 2, 0):
+        # No file: yet; a plain file as fd: does the same, from where the descriptor stands.
+        if transport.filter is None:
+            os.lseek(transport.descriptor, transport.offset, os.SEEK_SET)
+        end = transport.descriptor if transport.filter is None else transport.filter.descriptor
+        await monitor.send_fd(end, name=_DESCRIPTOR_NAME)
+        if transport.filter is not None:
+            transport.filter.hand_over()
+        await monitor.execute_raw(command, {"uri": f"fd:{_DESCRIPTOR_NAME}", **arguments})
+        yield
+        return
+    number = await monitor.send_fd(transport.descriptor, opaque="virtsnap memory image")
+    try:
+        if transport.direct:
+            await _send_direct(monitor, transport, number)
+        await monitor.execute_raw(
+            command, {"uri": f"file:/dev/fdset/{number},offset={transport.offset:#x}", **arguments}
+        )
+        yield
+    finally:
+        # QEMU has duplicated it; the set goes when the duplicates are closed.
+        with contextlib.suppress(MonitorLost, QmpCommandFailed):
+            await monitor.execute_raw("remove-fd", {"fdset-id": number})
+
+
+async def _send_direct(monitor: Monitor, transport: Transport, number: int) -> None:
+    """Add to the set a descriptor that passes the cache by: QEMU picks by the flags that it needs."""
+    mode = fcntl.fcntl(transport.descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+    try:
+        descriptor = os.open(transport.path, mode | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        raise Failed(
+            f"the file system of '{transport.path}' cannot bypass the cache: {error.strerror}"
+        ) from error
+    try:
+        await monitor.send_fd(descriptor, opaque="virtsnap memory image, direct", set_id=number)
+    finally:
+        os.close(descriptor)
+
+
+async def finished(monitor: Monitor, listener: Listener, progress: ProgressCallback | None) -> dict[str, Any]:
+    """Wait for the end of the migration; the answer of query-migrate at that moment."""
+    while True:
+        try:
+            async with asyncio.timeout(None if progress is None else _PROGRESS_SECONDS):
+                event = await listener.get()
+        except TimeoutError:
+            await _report(monitor, progress)
+            continue
+        if event.data["status"] in _ENDED - {"none"}:
+            break
+    status = await settled(monitor)
+    if status["status"] == "completed":
+        await _report(monitor, progress)
+    return status
+
+
+async def arrived(
+    monitor: Monitor, listener: Listener, progress: ProgressCallback | None, filter: Filter | None
+) -> dict[str, Any]:
+    """`finished` for an incoming migration, whose pipe may end before QEMU has read a byte.
+
+    QEMU does not notice that: it waits for something to read, and an end is nothing to read. Raises Failed.
+    """
+    if filter is None:
+        return await finished(monitor, listener, progress)
+    end = asyncio.ensure_future(finished(monitor, listener, progress))
+    ended = asyncio.ensure_future(filter.finish())
+    try:
+        await asyncio.wait({end, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not end.done():
+            await ended
+            await asyncio.wait({end}, timeout=_LAST_BYTES_SECONDS)
+            before = (await monitor.execute("query-migrate")).get("status", "none")
+            if not end.done() and before in ("none", "setup"):
+                raise Failed("load of migration failed: there is nothing in the image")
+        return await end
+    finally:
+        for task in (end, ended):
+            task.cancel()
+        await asyncio.wait({end, ended})
+
+
+async def settled(monitor: Monitor) -> dict[str, Any]:
+    """query-migrate, once QEMU is done with the migration altogether.
+
+    The event comes a moment before QEMU has brought the guest to its final run state; until then it refuses
+    `cont`. Nothing announces that moment.
+    """
+    while (await monitor.execute("query-status"))["status"] == "finish-migrate":  # noqa: ASYNC110
+        await asyncio.sleep(_SETTLE_SECONDS)
+    status: dict[str, Any] = await monitor.execute("query-migrate")
+    return status
+
+
+async def _report(monitor: Monitor, progress: ProgressCallback | None) -> None:
+    if progress is not None:
+        ram = (await monitor.execute("query-migrate")).get("ram")
+        if ram is not None:
+            total = int(ram["total"])
+            progress(total - min(int(ram["remaining"]), total), total)
+
+
+async def cancel_running(monitor: Monitor, listener: Listener) -> None:
+    """Cancel the migration that is under way and wait until it has ended."""
+    while (await monitor.execute("query-migrate")).get("status", "none") not in _ENDED:
+        await monitor.execute("migrate_cancel")
+        # The time limit is for a QEMU whose events nobody switched on.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PROGRESS_SECONDS):
+                await listener.get()
+    await settled(monitor)
+
+
+async def leave_postmigrate(monitor: Monitor) -> None:
+    """Bring a stopped guest from `postmigrate` back to `paused`."""
+    if (await monitor.execute("query-status"))["status"] == "postmigrate":
+        # Sent in one go, so that the guest runs for no longer than QEMU's loop takes from one to the other.
+        await asyncio.gather(monitor.execute("cont"), monitor.execute("stop"))
+
+
+def cause_of(status: dict[str, Any], path: str) -> str:
+    """Why a save failed, in words that name a full disk as such."""
+    if status["status"] == "cancelled":
+        return "canceled by client"
+    cause = str(status.get("error-desc", ""))
+    if not cause and os.statvfs(os.path.dirname(os.path.abspath(path))).f_bavail == 0:
+        # Older QEMUs keep the cause of a failed write to themselves.
+        cause = os.strerror(28)
+    return cause or "unexpectedly failed"

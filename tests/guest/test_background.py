@@ -1,0 +1,65 @@
+"""Memory written while the guest runs on and rewrites it: every image is of one instant, disks included.
+
+The guest writes generation after generation, page by page, into a file in its memory, and says each first on
+a disk. At any instant the pages are some of one generation, followed by some of the one before. The number of
+snapshots is VIRTSNAP_LIVE_SNAPSHOTS.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.guest.machine import Machine
+
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(1200)]
+
+SNAPSHOTS = int(os.environ.get("VIRTSNAP_LIVE_SNAPSHOTS", "3"))
+PAGES = 128
+WRITER = (
+    f"(n=0; while :; do n=$((n+1)); disk put vda $n; i=0; while [ $i -lt {PAGES} ]; do "
+    "printf '%4096d' $n | dd of=/tmp/pages bs=4096 seek=$i conv=notrunc 2>/dev/null; i=$((i+1)); done; done) "
+    ">/dev/null 2>&1 & echo $! >/tmp/writer"
+)
+
+
+async def generations(machine: Machine) -> tuple[int, list[int]]:
+    """What the disk says, and every page. The writer is held meanwhile, and goes on."""
+    text = await machine.guest(
+        "kill -STOP $(cat /tmp/writer); disk get vda; fold -w 4096 /tmp/pages | tr -d ' '; "
+        "kill -CONT $(cat /tmp/writer)"
+    )
+    said, *pages = (int(line) for line in text.split())
+    return said, pages
+
+
+def check(said: int, pages: list[int]) -> None:
+    assert len(pages) == PAGES
+    assert pages == sorted(pages, reverse=True)
+    assert pages[0] - pages[-1] in (0, 1)
+    # The disk hears of a generation before its first page is written.
+    assert said - pages[0] in (0, 1)
+
+
+async def test_every_image_is_of_one_instant(machine: Machine) -> None:
+    plan = await machine.cli_ok(
+        "snapshot-create-as", "guest", "x", "--memspec", f"{machine.folder}/x.mem", "--dry-run"
+    )
+    if "background" not in plan:
+        pytest.skip("needs userfaultfd for this user")
+    await machine.guest(f"mkdir -p /tmp && printf '%{4096 * PAGES}d' 0 | tr ' ' 0 >/tmp/pages; {WRITER}")
+    await machine.guest(
+        f"while [ $(disk get vda) -lt 2 ]; do :; done; test $(wc -c </tmp/pages) = {4096 * PAGES}"
+    )
+    for number in range(SNAPSHOTS):
+        await machine.full(f"s{number}")
+        check(*await generations(machine))
+    seen = []
+    for number in range(SNAPSHOTS):
+        await machine.cli_ok("snapshot-revert", "guest", f"s{number}")
+        said, pages = await generations(machine)
+        check(said, pages)
+        seen.append(said)
+    assert seen == sorted(seen)
+    assert seen[0] < seen[-1] + 1
