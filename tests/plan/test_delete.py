@@ -10,6 +10,7 @@ from tests.plan.scene import Scene, lines, same, sources, write_of
 from tests.plan.simulation import Tag, disk_xml, domain_xml
 from virtsnap.model.errors import NoSnapshot, OperationUnsupported, SystemRefused
 from virtsnap.model.facts import DomainFacts, ImageRole
+from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.flags import SnapshotDelete as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, StoreWrite
@@ -518,6 +519,20 @@ def test_an_overlay_with_the_users_internal_snapshot_is_kept_and_what_it_stands_
     assert s.host.tag_content("/i/vda.s2", "mine") == before
     assert "/i/vda.s2" not in s.book.owned
     assert "/i/vda.img" not in s.book.owned
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_what_lies_below_an_internal_snapshot_becomes_one_image(running: bool) -> None:
+    s = chain(1, 1, 1, 1)
+    s.create("inside", SnapshotDisk("vda", Location.INTERNAL), flags=SnapshotCreate(0))
+    held = s.host.tag_content("/i/vda.s3", "inside")
+    if running:
+        s.start()
+    s.delete("s3")
+    s.delete("s2")
+    assert {"/i/vda.s1", "/i/vda.s3"} == set(s.host.images) - {"/i/cd.iso", "/i/vda.img"}
+    assert s.host.tag_content("/i/vda.s3", "inside") == held
+    s.world.check()
 
 
 def test_a_chain_noted_in_part_still_leads_to_the_right_image() -> None:

@@ -226,7 +226,10 @@ class ImageGraph:
             run = [path]
             while self._collapsible(above := self.children(run[-1])[0]) and self._continues(above):
                 run.append(above)
-            if (found := self._mergeable(run, above)) is not None:
+            if self.images[above].tags:
+                # Each of them stands on what is below as it is. But the rest of the run can be one image.
+                above = run.pop()
+            if run and (found := self._mergeable(run, above)) is not None:
                 return found, above
         return None
 
@@ -245,12 +248,7 @@ class ImageGraph:
         return path in self.images and self.loose(path) and len(self.children(path)) == 1
 
     def _mergeable(self, run: list[str], top: str) -> list[str] | None:
-        """The part of the run that can be merged with `top`: all, or what lies above an origin.
-
-        None when `top` has internal snapshots: each of them stands on what is below as it is.
-        """
-        if self.images[top].tags:
-            return None
+        """The part of the run that can be merged with `top`: all, or what lies above an origin."""
         if self._may_go(top) or all(self.owned[path] is ImageRole.OVERLAY for path in run):
             return run
         above_origin = [path for path in run if self.owned[path] is ImageRole.OVERLAY]
