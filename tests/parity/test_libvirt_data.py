@@ -37,6 +37,7 @@ pytestmark = [
 CREATE = "snapshot-create vm *"
 ASKS_MORE = "overlays that ask for more than a path"
 MIXED = "internal and external disks in one snapshot"
+OFFLINE = "offline snapshot without --disk-only: memory element"
 RULES = [
     known.Rule(
         ["*-disk-invalid-off*", "*-disk-invalid-running-disk-only"],
@@ -76,6 +77,19 @@ RULES = [
             "err error: .*internal and full system snapshots require all disks to be selected for snapshot"
         ],
         virtsnap=["err error: .*external snapshot format for disk hdd is unsupported: qed"],
+    ),
+    known.Rule(
+        ["*-disk_driver_name_null-off"],
+        "snapshot-dumpxml vm *",
+        OFFLINE,
+        virtsnap=["out   <memory snapshot='no'/>"],
+    ),
+    known.Rule(
+        ["*-disk_driver_name_null-off"],
+        "snapshot-info vm *",
+        OFFLINE,
+        virsh=["out Location: +internal"],
+        virtsnap=["out Location: +external"],
     ),
     known.Rule(
         ["*-disk_driver_name_null-running"],

@@ -89,7 +89,13 @@ class Scene:
         )
         self.world.now += 1
         request = create.prepare_request(
-            parsed, flags, self.book.record, self.world.now, frozenset(), self.host.images.__contains__
+            parsed,
+            flags,
+            self.book.record,
+            self.world.now,
+            frozenset(self.book.snapshots),
+            self.host.images.__contains__,
+            self.book.owned,
         )
         self.world.run(create.plan_create(self.world.facts(create.paths_of(request)), request))
 

@@ -14,7 +14,7 @@ from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.flags import SnapshotDelete as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, StoreWrite
-from virtsnap.plan.delete import SPARE
+from virtsnap.plan.images import SPARE
 
 CHILDREN, ONLY, METADATA = Flag.CHILDREN, Flag.CHILDREN_ONLY, Flag.METADATA_ONLY
 MIB = 1 << 20
@@ -307,6 +307,21 @@ def test_what_a_revert_left_unmerged_goes_with_the_next_delete() -> None:
     assert set(s.host.images) == {"/i/cd.iso", "/i/vda.img", "/i/vda.115"}
 
 
+def test_a_layer_without_a_name_is_taken_in_only_when_it_is_decided() -> None:
+    """A merge upwards that is given up leaves the layer to the snapshot that names it, if there is one."""
+    s = chain(1, 1, 1, 1)
+    s.revert("s2")
+    s.delete("s2")
+    s.revert("s3")
+    assert s.host.children("/i/vda.s1") == ["/i/vda.s2"]  # nobody names it
+    s.fill("/i/vda.105", 5)
+    plan = s.plan_delete("s3")
+    assert [(m.top, m.base, m.down) for m in merges(plan)] == [("/i/vda.105", "/i/vda.s1", False)]
+    assert (plan.prepare, plan.commit) == ((), Declare())
+    s.world.run(plan)
+    s.world.check()
+
+
 def test_merges_go_from_the_bottom_up() -> None:
     """Else a merge repeated after a crash may look for an image that a later one removed."""
     s = Scene()
@@ -446,6 +461,60 @@ def test_space_for_the_merge(sizes: tuple[int, ...], copied: int, missing: int, 
         f"cannot merge images in '/i': {copied // 16} MiB may be needed and "
         f"{copied // 16 + 16} MiB are free: No space left on device"
     )
+
+
+def test_the_name_of_a_snapshot_that_is_gone_is_free_though_a_file_has_it() -> None:
+    s = chain(1, 3, 1, 1, disks=("vda", "vdb"))
+    s.fill("/i/vdb.s1", 1)
+    s.fill("/i/vdb.s2", 3)
+    s.delete("s2")  # vdb upwards: its file is called s2 and holds what s3 stands for
+    s.create("s2")
+    assert [disk.path for disk in s.book.snapshots["s2"].disks] == ["/i/vda.s2", "/i/vdb.s2-2"]
+    s.create("s4")
+    s.delete("s2")
+    s.create("s2")
+    s.world.check()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "room", "down"),
+    [
+        ((1, 400, 160, 1), {"/i": 0, "/big": 1 << 40}, False),
+        ((1, 160, 400, 1), {"/i": 1 << 40, "/big": 0}, True),
+        ((1, 400, 160, 1), {"/i": 1 << 40, "/big": 1 << 40}, True),
+    ],
+)
+def test_a_merge_goes_where_there_is_room(sizes: tuple[int, ...], room: dict[str, int], down: bool) -> None:
+    s = Scene()
+    s.create("s1")
+    s.create("s2", SnapshotDisk("vda", Location.EXTERNAL, path="/big/vda.s2"))
+    s.create("s3")
+    for path, size in zip(("/i/vda.img", "/i/vda.s1", "/big/vda.s2"), sizes, strict=False):
+        s.fill(path, size)
+    (merge,) = merges(s.plan_delete("s2", change=lambda facts: replace(facts, free=room)))
+    assert merge.down is down
+
+
+def test_a_merge_goes_around_a_volume_that_is_too_small() -> None:
+    def volume(facts: DomainFacts) -> DomainFacts:
+        images = dict(facts.images)
+        images["/i/vda.s1"] = replace(images["/i/vda.s1"], block_device=True, virtual_size=1 << 20)
+        return replace(facts, images=images)
+
+    (merge,) = merges(chain(1, 9, 1, 1).plan_delete("s2", change=volume))
+    assert not merge.down
+
+
+def test_overwriting_and_volumes_need_no_room() -> None:
+    full = (1 << 30) >> 16
+    s = chain(full, 200, 1, 1)
+    assert merges(s.plan_delete("s1", change=lambda facts: replace(facts, free={"/i": SPARE})))
+
+    def volume(facts: DomainFacts) -> DomainFacts:
+        images = facts.images | {"/i/vda.img": replace(facts.images["/i/vda.img"], block_device=True)}
+        return replace(facts, images=images, free={"/i": 0})
+
+    assert merges(chain(1, 200, 1, 1).plan_delete("s1", change=volume))
 
 
 def test_a_volume_does_not_grow() -> None:

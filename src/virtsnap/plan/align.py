@@ -6,8 +6,9 @@ and, if external, a path. Source of rules and texts: libvirt 11.3, snapshot_conf
 
 from __future__ import annotations
 
+import itertools
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
@@ -24,12 +25,15 @@ def align(
     is_regular: IsRegular,
     *,
     record: bool,
+    ours: Collection[str] = (),
 ) -> tuple[SnapshotDisk, ...]:
     """The full list of disk entries.
 
     `is_regular` tells whether a path is an existing regular file: only then is an overlay's name derived
     from it. `record`: of an internal snapshot that was taken long ago, so that every location stands as it is
-    given; without it, a disk whose format cannot hold an internal snapshot becomes external.
+    given; without it, a disk whose format cannot hold an internal snapshot becomes external. `ours`: files of
+    the domain's snapshots; a derived name that is among them gets a number. (After a merge upwards the name
+    of a snapshot that is gone is still that of a file.)
     Raises ConfigUnsupported.
     """
     domain_disks = definition.disks
@@ -46,7 +50,7 @@ def align(
         listed.get(disk.target) or _unlisted(disk, default if record else _possible(disk, default))
         for disk in domain_disks
     ]
-    return _named(aligned, domain_disks, snapshot.name, is_regular)
+    return _named(aligned, domain_disks, snapshot.name, is_regular, ours)
 
 
 def _find(disks: tuple[DomainDisk, ...], name: str) -> DomainDisk:
@@ -94,7 +98,11 @@ def _unlisted(disk: DomainDisk, default: Location) -> SnapshotDisk:
 
 
 def _named(
-    entries: list[SnapshotDisk], disks: tuple[DomainDisk, ...], snapshot: str, is_regular: IsRegular
+    entries: list[SnapshotDisk],
+    disks: tuple[DomainDisk, ...],
+    snapshot: str,
+    is_regular: IsRegular,
+    ours: Collection[str],
 ) -> tuple[SnapshotDisk, ...]:
     taken: dict[str, str] = {e.path: e.name for e in entries if e.path is not None}
     named: list[SnapshotDisk] = []
@@ -102,7 +110,7 @@ def _named(
         if entry.location is not Location.EXTERNAL or entry.path is not None or entry.source_xml is not None:
             named.append(entry)
             continue
-        path = _generated(entry, disk, snapshot, is_regular)
+        path = _generated(entry, disk, snapshot, is_regular, ours)
         if path in taken:
             raise ConfigUnsupported(
                 f"cannot generate external snapshot name for disk '{entry.name}': "
@@ -113,7 +121,9 @@ def _named(
     return tuple(named)
 
 
-def _generated(entry: SnapshotDisk, disk: DomainDisk, snapshot: str, is_regular: IsRegular) -> str:
+def _generated(
+    entry: SnapshotDisk, disk: DomainDisk, snapshot: str, is_regular: IsRegular, ours: Collection[str]
+) -> str:
     what = f"cannot generate external snapshot name for disk '{entry.name}'"
     if entry.type != "file":
         raise ConfigUnsupported(f"{what} on a '{entry.type}' device")
@@ -124,7 +134,8 @@ def _generated(entry: SnapshotDisk, disk: DomainDisk, snapshot: str, is_regular:
             f"source for disk '{entry.name}' is not a regular file; "
             "refusing to generate external snapshot name"
         )
-    return overlay_path(disk.source, snapshot)
+    names = itertools.chain([snapshot], (f"{snapshot}-{number}" for number in itertools.count(2)))
+    return next(path for name in names if (path := overlay_path(disk.source, name)) not in ours)
 
 
 def overlay_path(source: str, suffix: str) -> str:

@@ -15,7 +15,7 @@ Invariants that the order of the steps keeps:
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
@@ -104,10 +104,11 @@ def prepare_request(
     now: int,
     taken: frozenset[str],
     is_regular: IsRegular,
+    ours: Collection[str] = (),
 ) -> CreateRequest:
     """Fill in what the caller left open, and refuse what cannot be. Nothing was touched.
 
-    `taken`: names of the domain's snapshots. `is_regular`: see `plan.align`.
+    `taken`: names of the domain's snapshots. `is_regular` and `ours`: see `plan.align`.
     """
     if flags & Flag.HALT and not record.persistent:
         raise OperationInvalid("cannot halt after transient domain snapshot")
@@ -120,7 +121,9 @@ def prepare_request(
     snapshot = _located(snapshot, flags, record)
     definition = DomainDefinition.parse(record.live_xml or record.config_xml)
     default = _default_location(snapshot, flags, record, parsed)
-    disks = align(snapshot, definition, default, is_regular, record=False)
+    if name in taken or flags & Flag.REUSE_EXT:
+        ours = ()  # refused anyway; a file that is there already
+    disks = align(snapshot, definition, default, is_regular, record=False, ours=ours)
     snapshot = replace(snapshot, disks=disks, domain_xml=definition.to_inactive_xml())
     return CreateRequest(with_memory_place(snapshot, definition), flags)
 

@@ -22,13 +22,18 @@ from virtsnap.model.flags import SnapshotDelete as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotTree
 from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, Step, StoreWrite
 from virtsnap.plan.describe import mib
-from virtsnap.plan.images import Collapse, ImageGraph, definition_images, disks_of, frozen_images
+from virtsnap.plan.images import (
+    SPARE,
+    Collapse,
+    ImageGraph,
+    definition_images,
+    disks_of,
+    frozen_images,
+    growth,
+)
 from virtsnap.plan.internal import delete_tags
 from virtsnap.plan.nvram import forget_nvram
 from virtsnap.plan.requests import DeleteRequest, exclusive, known_flags
-
-SPARE = 16 << 20
-"""Bytes that a merge must leave free: metadata of the image, and the store's own writes."""
 
 
 def check_flags(flags: int) -> Flag:
@@ -121,8 +126,12 @@ def check_space(facts: DomainFacts, collapse: Collapse) -> None:
     """A merge that runs out of space half way leaves work to finish; better to refuse first."""
     needed: dict[str, int] = {}
     for merge in collapse.merges:
-        folder = posixpath.dirname(merge.base if merge.down else merge.top)
-        needed[folder] = needed.get(folder, 0) + merge.bytes
+        written = facts.images[merge.base if merge.down else merge.top]
+        if written.block_device:
+            continue
+        folder = posixpath.dirname(written.path)
+        size = growth(written, facts.images[merge.top].virtual_size, merge.bytes)
+        needed[folder] = needed.get(folder, 0) + size
     for folder, size in needed.items():
         free = facts.free.get(folder)
         if free is not None and free < size + SPARE:
@@ -164,7 +173,7 @@ def _plan(
     copies = forget_nvram(facts, doomed)
     removes: list[Step] = [*(RemoveFile(path) for path in [*collapse.removes, *memory]), *copies]
     tags = delete_tags(facts, doomed)
-    if not down and not (tags and up):
+    if not down and not (tags and up) and not _lost_if_given_up(facts, collapse):
         return Plan("delete", name, prepare=tuple(up), commit=write, finish=(*tags, *removes))
     if up:
         # A later merge may build on an earlier one: keep their order, all after the decision.
@@ -175,6 +184,12 @@ def _plan(
         commit=Declare(),
         finish=(*tags, *down, *collapse.relinks, write, *removes),
     )
+
+
+def _lost_if_given_up(facts: DomainFacts, collapse: Collapse) -> bool:
+    """Whether a layer that no snapshot names is taken in: after a failure nothing would lead to it."""
+    named = {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
+    return not named.issuperset(collapse.absorbed)
 
 
 def _write(

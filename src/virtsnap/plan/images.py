@@ -5,7 +5,7 @@ stand on each other by their backing files. When a name goes away (a snapshot is
 abandoned), an image that belongs to the domain's snapshots and is not named falls under one rule:
 
 - nothing stands on it: its file is deleted, if it is an overlay;
-- exactly one image stands on it: the two are merged, in the direction that copies less;
+- exactly one image stands on it: the two are merged, in the direction that copies less, if there is room;
 - several stand on it: it stays as their common base, at no cost, until one of them goes.
 
 An image with internal snapshots keeps what it stands on: their content reaches down to it. One with internal
@@ -18,6 +18,7 @@ Images that are not ours, such as a template below the origin, are never touched
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -27,6 +28,9 @@ from virtsnap.formats.domain_xml import DomainDisk, read_disk
 from virtsnap.model.facts import DomainFacts, ImageFacts, ImageRole
 from virtsnap.model.snapshot import Location, Snapshot
 from virtsnap.model.steps import MergeImages, RelinkBacking
+
+SPARE = 16 << 20
+"""Bytes that a merge must leave free: metadata of the image, and the store's own writes."""
 
 _KEPT = (Location.EXTERNAL, Location.INTERNAL, Location.MANUAL)
 
@@ -89,6 +93,18 @@ def left_behind(facts: DomainFacts, config_xml: str) -> tuple[str, ...]:
     )
 
 
+def growth(written: ImageFacts, virtual_size: int, copied: int) -> int:
+    """How many bytes of its folder an image may take more when so many are copied into it, metadata aside.
+
+    What overwrites needs no room, unless an internal snapshot keeps what was there; a volume has its own.
+    """
+    if written.block_device:
+        return 0
+    if written.tags:
+        return copied
+    return min(copied, max(0, virtual_size - written.actual_size))
+
+
 @dataclass
 class Collapse:
     """What `collapse` decided."""
@@ -143,6 +159,8 @@ class ImageGraph:
         self.elsewhere = facts.named_elsewhere
         self.known = frozenset(facts.images)
         self.targets = dict(named)
+        self.free = dict(facts.free)
+        """Bytes left in each folder after the merges so far."""
         self._standing: dict[str, list[str]] | None = None
         """Who stands on whom, once asked; every change forgets it."""
 
@@ -270,7 +288,13 @@ class ImageGraph:
         down_bytes = sum(self.images[path].actual_size for path in [*run[1:], top])
         up_bytes = sum(self.images[path].actual_size for path in run)
         can_up = all(self.owned[path] is ImageRole.OVERLAY for path in run)
-        down = self._may_go(top) and (not can_up or down_bytes <= up_bytes)
+        can_down = self._may_go(top)
+        down = can_down and (not can_up or down_bytes <= up_bytes)
+        if can_up and can_down:
+            room_down, room_up = self._fits(base, top, down_bytes), self._fits(top, top, up_bytes)
+            if room_down != room_up:
+                down = room_down
+        self._take_room(base if down else top, top, down_bytes if down else up_bytes)
         below = self.images[base].backing
         if self.images[base if down else top].block_device:
             result.block_devices.add(base if down else top)
@@ -292,6 +316,19 @@ class ImageGraph:
             self._merged_down(run, top, result)
         else:
             self._merged_up(run, top, result)
+
+    def _fits(self, written: str, top: str, copied: int) -> bool:
+        """Whether there is room for it. A volume of a fixed size does not grow."""
+        image, size = self.images[written], self.images[top].virtual_size
+        if image.block_device:
+            return image.virtual_size >= size
+        free = self.free.get(posixpath.dirname(written))
+        return free is None or free >= growth(image, size, copied) + SPARE
+
+    def _take_room(self, written: str, top: str, copied: int) -> None:
+        folder = posixpath.dirname(written)
+        if folder in self.free:
+            self.free[folder] -= growth(self.images[written], self.images[top].virtual_size, copied)
 
     def _merged_down(self, run: list[str], top: str, result: Collapse) -> None:
         """`top`'s content is now called `base`; whatever stood on `top` stands on `base`."""

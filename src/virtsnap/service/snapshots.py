@@ -70,7 +70,8 @@ class SnapshotCalls(Context):
             offline = bool(flag & SnapshotCreate.DISK_ONLY) or not record.active
             parsed = parse_snapshot(xml, redefine=False, offline=offline, now=now)
             taken = frozenset(self.store.tree(uuid).snapshots)
-            request = create.prepare_request(parsed, flag, record, now, taken, reader.is_regular)
+            ours = self.store.images(uuid)
+            request = create.prepare_request(parsed, flag, record, now, taken, reader.is_regular, ours)
             facts = await self._facts(world)
             facts = await reader.with_files(facts, create.paths_of(request))
             if flag & SnapshotCreate.QUIESCE:
