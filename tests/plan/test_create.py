@@ -29,6 +29,7 @@ from virtsnap.model.steps import (
     CreateOverlay,
     Declare,
     Plan,
+    SaveInternal,
     SaveMemory,
     StoreWrite,
     SwitchLayers,
@@ -113,6 +114,13 @@ class Ask:
 
     def plan(self) -> Plan:
         return plan_create(self.facts(), self.request())
+
+
+def test_an_empty_drive_may_be_said_to_be_internal() -> None:
+    domain = record(ONE + cdrom_xml("sdb", None), Reason.RUNNING_BOOTED)
+    plan = Ask(domain, Flag(0), (SnapshotDisk("sdb", INTERNAL),)).plan()
+    (step,) = [step for step in plan.steps if isinstance(step, SaveInternal)]
+    assert step.targets == ("vda",)
 
 
 def full(domain: DomainRecord, **more: object) -> Ask:
@@ -687,10 +695,27 @@ REFUSALS: dict[str, tuple[Ask, type[Refused], str]] = {
         SystemRefused,
         "failed to create file '/m/s1': No space left on device",
     ),
+    "an empty drive": (
+        Ask(
+            disks=(SnapshotDisk("sdb", EXTERNAL, path="/i/cd.s1"),),
+            domain=record(ONE + cdrom_xml("sdb", None)),
+        ),
+        ConfigUnsupported,
+        UNSUPPORTED + "disk 'sdb' has no medium, so there is nothing to take a snapshot of",
+    ),
+    "only an empty drive for the memory": (
+        Ask(
+            record(ONE + cdrom_xml("sdb", None), Reason.RUNNING_BOOTED),
+            Flag(0),
+            (SnapshotDisk("vda", NO), SnapshotDisk("sdb", INTERNAL)),
+        ),
+        ConfigUnsupported,
+        UNSUPPORTED + "internal and full system snapshots require all disks to be selected for snapshot",
+    ),
     "no disk of a running domain": (
         Ask(RUNNING, disks=(SnapshotDisk("vda", NO),)),
         ConfigUnsupported,
-        UNSUPPORTED + "disk-only snapshots require at least one disk to be selected for snapshot",
+        UNSUPPORTED + "nothing selected for snapshot",
     ),
     "no disk": (
         Ask(disks=(SnapshotDisk("vda", NO),)),

@@ -257,15 +257,13 @@ def _check_disks(facts: DomainFacts, request: CreateRequest, definition: DomainD
         )
     locations = {entry.location for entry in snapshot.disks} - {Location.NO}
     if not locations - {Location.MANUAL} and snapshot.memory is not Location.EXTERNAL:
-        if snapshot.state is SnapshotState.DISK_SNAPSHOT and not locations:
-            raise ConfigUnsupported(
-                "disk-only snapshots require at least one disk to be selected for snapshot"
-            )
         raise ConfigUnsupported("nothing selected for snapshot")
 
 
 def _check_external(facts: DomainFacts, flags: Flag, disk: DomainDisk, entry: SnapshotDisk) -> None:
     active, name = facts.record.active, entry.name
+    if disk.empty:
+        raise ConfigUnsupported(f"disk '{name}' has no medium, so there is nothing to take a snapshot of")
     if entry.format not in ("qcow2", "qed"):
         raise ConfigUnsupported(f"external snapshot format for disk {name} is unsupported: {entry.format}")
     if entry.format == "qed":

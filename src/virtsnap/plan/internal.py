@@ -59,7 +59,7 @@ def with_memory_place(snapshot: Snapshot, definition: DomainDefinition) -> Snaps
 
 def check_internal(snapshot: Snapshot) -> None:
     """Refuse what has no image to be kept in. Raises ConfigUnsupported."""
-    internal = any(entry.location is Location.INTERNAL for entry in snapshot.disks)
+    internal = any(internal_images(snapshot))
     manual = any(entry.location is Location.MANUAL for entry in snapshot.disks)
     if (snapshot.memory is Location.INTERNAL and not internal) or (internal and manual):
         raise ConfigUnsupported(
@@ -71,6 +71,8 @@ def check_internal_disk(facts: DomainFacts, name: str, disk: DomainDisk, entry: 
     """Refuse an image that cannot take an internal snapshot. Raises ConfigUnsupported and its kin."""
     if disk.type not in ("file", "block"):
         raise InternalRefused(f"internal inactive snapshots are not supported on '{disk.type}' disks")
+    if disk.empty and facts.record.active:
+        return  # libvirt: nothing to keep of a drive without a medium
     if disk.format != "qcow2":
         raise ConfigUnsupported(
             f"internal snapshot for disk {entry.name} unsupported for storage type {disk.format}"
