@@ -38,6 +38,11 @@ CREATE = "snapshot-create vm *"
 ASKS_MORE = "overlays that ask for more than a path"
 MIXED = "internal and external disks in one snapshot"
 OFFLINE = "offline snapshot without --disk-only: memory element"
+USB = [
+    "out +<controller type='usb' index='0' model='piix3-uhci'>",
+    "out +<address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x2'/>",
+    "out +</controller>",
+]
 RULES = [
     known.Rule(
         ["*-disk-invalid-off*", "*-disk-invalid-running-disk-only"],
@@ -97,6 +102,36 @@ RULES = [
         MIXED,
         virsh=["status 1", "err error: .*disk 'vda' must use snapshot mode 'internal'"],
         virtsnap=["status 0", "out Domain snapshot asdf created from .*"],
+    ),
+    known.Rule(
+        ["*-running", "*-running-disk-only"],
+        "snapshot-*",
+        "processor of a running domain",
+        virsh=[
+            "out   </?cookie>",
+            "out     <cpu mode='custom' match='exact' check='full'>",
+            "out       <model fallback='forbid'>qemu64</model>",
+            "out       <feature policy='require' name='(hypervisor|lahf_lm)'/>",
+            "out     </cpu>",
+            "out     <slirpHelper/>",
+        ],
+    ),
+    known.Rule(
+        ["*-running", "*-running-disk-only"],
+        "snapshot-*",
+        "backing chain in definitions",
+        virsh=[
+            "out +</?backingStore.*>",
+            "out {11,}<format type='(raw|qcow2)'/>",
+            "out {11,}<source file='.*'/>",
+        ],
+    ),
+    known.Rule(
+        ["out-external_vm_redefine-running"],
+        "snapshot-dumpxml vm *",
+        "place of the USB controller",
+        virsh=USB,
+        virtsnap=USB,
     ),
     known.Rule(
         ["*-running"],

@@ -30,6 +30,7 @@ from virtsnap.engine.world import (
 )
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine.aliases import with_aliases
+from virtsnap.machine.board_args import boot_memory_kib
 from virtsnap.machine.command_line import Launch, Layer, command_line
 from virtsnap.model.domain import Instance
 from virtsnap.model.errors import ErrorCode, Failed
@@ -113,7 +114,7 @@ async def end(world: World, run_dir: str) -> None:
 
 
 def started(run_dir: str, domain_xml: str) -> tuple[Instance, str]:
-    """The instance of a run folder, and the definition as it lives: id, terminals, sockets.
+    """The instance of a run folder, and the definition as it lives: id, terminals, sockets, memory as it is.
 
     Raises Failed when nothing was started there.
     """
@@ -123,6 +124,10 @@ def started(run_dir: str, domain_xml: str) -> tuple[Instance, str]:
     with open(instance_path(run_dir), encoding="utf-8") as file:
         noted: dict[str, Any] = json.load(file)
     definition = with_aliases(DomainDefinition.parse(domain_xml)).with_id(instance.id)
+    said, memory = definition.memory_kib, boot_memory_kib(definition)
+    if memory != said:
+        current = definition.current_memory_kib
+        definition = definition.with_memory(memory, memory if current == said else current)
     for target, (first_index, layers) in noted["chains"].items():
         definition = definition.with_backing_chain(target, [Layer(*layer) for layer in layers], first_index)
     return instance, definition.with_console_paths(noted["character_devices"]).to_xml()

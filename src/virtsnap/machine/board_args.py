@@ -17,7 +17,7 @@ _MIB = 1024
 def head(definition: DomainDefinition, launch: Launch) -> list[str]:
     """From -name to -smp and the I/O threads."""
     root = definition.element
-    memory = _memory_kib(definition)
+    memory = boot_memory_kib(definition)
     argv = ["-name", f"guest={options.escape(definition.name)},debug-threads=on", "-S"]
     argv += _firmware(root)
     argv += ["-machine", _machine(root), "-accel", "kvm" if definition.type == "kvm" else "tcg"]
@@ -70,8 +70,8 @@ def iothreads(root: etree._Element) -> list[int]:
     return listed
 
 
-def _memory_kib(definition: DomainDefinition) -> int:
-    # libvirt rounds up to whole MiB before it starts a PC
+def boot_memory_kib(definition: DomainDefinition) -> int:
+    """What the guest gets: libvirt rounds up to whole MiB before it starts a PC."""
     return -(-definition.memory_kib // _MIB) * _MIB
 
 
