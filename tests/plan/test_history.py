@@ -101,6 +101,8 @@ class History(RuleBasedStateMachine):
         """Files that no snapshot has made: never deleted."""
         self.moments: dict[str, Moment] = {}
         self.offline = {name_of(path): host.content(path) for path in self.origins}
+        self.deleted: list[str] = []
+        """Names of snapshots that were."""
         self.count = 0
         self.tidy = True
         """The last change was a delete: nothing may be left to merge."""
@@ -162,12 +164,13 @@ class History(RuleBasedStateMachine):
         excluded=st.sampled_from([(), (), (), ("vdb",), ("vda",)]),
         halt=st.booleans(),
         metadata=st.sampled_from([True, True, True, True, False]),
-        named=st.booleans(),
+        named=st.sampled_from(["", "by the user", "again"]),
         later=st.integers(0, 1),
     )
     def create(
-        self, kind: str, excluded: tuple[str, ...], halt: bool, metadata: bool, named: bool, later: int
+        self, kind: str, excluded: tuple[str, ...], halt: bool, metadata: bool, named: str, later: int
     ) -> None:
+        """`named`: overlays by the user, or by us; 'again': like a snapshot that was deleted."""
         world = self.world
         world.now += later
         self.count += 1
@@ -175,7 +178,7 @@ class History(RuleBasedStateMachine):
         active = guest is not None
         flags = SnapshotCreate(0)
         memory = Location.UNSET
-        name = f"s{self.count}"
+        name = self.deleted.pop() if named == "again" and self.deleted else f"s{self.count}"
         if kind == "disks" or not active:
             flags |= SnapshotCreate.DISK_ONLY
         else:
@@ -193,7 +196,9 @@ class History(RuleBasedStateMachine):
             disks=tuple(
                 SnapshotDisk(t, Location.NO)
                 if t in excluded
-                else SnapshotDisk(t, Location.EXTERNAL, path=f"/img/{name}.{t}" if named else None)
+                else SnapshotDisk(
+                    t, Location.EXTERNAL, path=f"/img/{name}.{t}" if named == "by the user" else None
+                )
                 for t in self.targets
             ),
         )
@@ -202,10 +207,12 @@ class History(RuleBasedStateMachine):
 
         def prepare() -> CreateRequest:
             known = world.host.images.__contains__
-            return create.prepare_request(parsed, flags, world.book.record, world.now, taken, known)
+            return create.prepare_request(
+                parsed, flags, world.book.record, world.now, taken, known, world.book.owned
+            )
 
         stems = {path.rpartition(".")[0] for target, path in frozen.items() if target not in excluded}
-        if not named and len(stems) < len(set(self.targets) - set(excluded)):
+        if named != "by the user" and len(stems) < len(set(self.targets) - set(excluded)):
             with pytest.raises(ConfigUnsupported, match="cannot generate external snapshot name"):
                 prepare()
             return
@@ -214,6 +221,10 @@ class History(RuleBasedStateMachine):
         if set(self.targets) <= set(excluded) and memory is not Location.EXTERNAL:
             with pytest.raises(ConfigUnsupported, match=r"at least one disk|nothing selected"):
                 create.plan_create(facts, request)
+            return
+        if name != f"s{self.count}" and self.given_up and any(file.exists for file in facts.files.values()):
+            with pytest.raises(ConfigUnsupported, match="already exists"):
+                create.plan_create(facts, request)  # it is the user's by now
             return
         plan = create.plan_create(facts, request)
         world.host.switched = {}
@@ -365,6 +376,7 @@ class History(RuleBasedStateMachine):
         world = self.world
         name = self.pick(index)
         world.run(delete.plan_delete(world.facts(), DeleteRequest(name, SnapshotDelete(flags))))
+        self.deleted += sorted(set(self.moments) - set(world.book.snapshots))
         self.moments = {n: m for n, m in self.moments.items() if n in world.book.snapshots}
         self.tidy = True
 
