@@ -104,7 +104,7 @@ def test_kinds_states_and_flags(kind: str, flags: int, before: str, steps: list[
     s.world.check()
 
 
-def test_force_and_reset_nvram_change_nothing() -> None:
+def test_force_and_reset_nvram_change_nothing_without_uefi() -> None:
     s = scene("running", "running")
     assert s.plan_revert("s1", Flag.FORCE | Flag.RESET_NVRAM) == s.plan_revert("s1")
 

@@ -307,6 +307,11 @@ class DomainDefinition:
         return self._attribute("os/nvram/source", "file")
 
     @property
+    def loader_path(self) -> str | None:
+        """The UEFI code's file."""
+        return self._text("os/loader")
+
+    @property
     def nvram_template(self) -> str | None:
         """What a variable store that is not there yet is copied from."""
         return self._attribute("os/nvram", "template")

@@ -7,10 +7,14 @@ from dataclasses import replace
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.errors import OperationInvalid
 from virtsnap.model.steps import KillQemu, Plan, ResumeGuest, StartQemu, StoreWrite
+from virtsnap.plan.nvram import reset_nvram
 
 
-def plan_start(record: DomainRecord, *, id: int, root: str, paused: bool) -> Plan:
-    """Boot the definition. Raises OperationInvalid when the domain runs."""
+def plan_start(record: DomainRecord, *, id: int, root: str, paused: bool, fresh_nvram: bool = False) -> Plan:
+    """Boot the definition, `fresh_nvram`: with UEFI variables as of a new domain, even if QEMU then fails.
+
+    Raises OperationInvalid when the domain runs.
+    """
     if record.active:
         raise OperationInvalid("domain is already running")
     run_dir = f"{root}/run/{id}"
@@ -18,7 +22,10 @@ def plan_start(record: DomainRecord, *, id: int, root: str, paused: bool) -> Pla
     return Plan(
         operation="start",
         subject=record.name,
-        prepare=(StartQemu(id, run_dir, record.config_xml, incoming=False),),
+        prepare=(
+            *(reset_nvram(record.config_xml) if fresh_nvram else ()),
+            StartQemu(id, run_dir, record.config_xml, incoming=False),
+        ),
         commit=StoreWrite(record=replace(record, live_xml=record.config_xml, reason=reason), started=run_dir),
         finish=() if paused else (ResumeGuest(),),
     )

@@ -7,7 +7,7 @@ gets a copy of the file beside it, whatever its format; libvirt keeps none (or, 
 from __future__ import annotations
 
 from virtsnap.formats.domain_xml import DomainDefinition
-from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.errors import ConfigUnsupported, OperationFailed
 from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.snapshot import Snapshot
 from virtsnap.model.steps import CopyImage, RemoveFile, RestoreFile, Step
@@ -46,6 +46,19 @@ def restore_nvram(facts: DomainFacts, snapshot: Snapshot) -> tuple[Step, ...]:
     if not paths or facts.owned.get(paths[1]) is not ImageRole.NVRAM:
         return ()
     return (RestoreFile(path=paths[0], source=paths[1]),)
+
+
+def reset_nvram(domain_xml: str) -> tuple[RestoreFile, ...]:
+    """The step that makes the variables what a new domain has, before QEMU starts; nothing without UEFI.
+
+    Raises OperationFailed where nobody knows what that is.
+    """
+    definition = DomainDefinition.parse(domain_xml)
+    if definition.nvram_path is None:
+        return ()
+    if definition.nvram_template is None:
+        raise OperationFailed(f"unable to find any master var store for loader: {definition.loader_path}")
+    return (RestoreFile(path=definition.nvram_path, source=definition.nvram_template),)
 
 
 def forget_nvram(facts: DomainFacts, snapshots: list[Snapshot]) -> tuple[RemoveFile, ...]:

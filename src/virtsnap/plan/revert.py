@@ -44,7 +44,7 @@ from virtsnap.plan.align import overlay_path
 from virtsnap.plan.exclusive import held_alone
 from virtsnap.plan.images import ImageGraph, frozen_images
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, stood_on, strip_copies
-from virtsnap.plan.nvram import restore_nvram
+from virtsnap.plan.nvram import reset_nvram, restore_nvram
 from virtsnap.plan.requests import RevertRequest, exclusive, known_flags
 
 _ACTIVE = (SnapshotState.RUNNING, SnapshotState.PAUSED, SnapshotState.PMSUSPENDED)
@@ -85,7 +85,9 @@ def plan_revert(facts: DomainFacts, request: RevertRequest) -> Plan:
     _check(facts, request, snapshot)
     target = _Target.of(facts, request, snapshot)
     in_place = any(image.copy is None for image in target.internal)
-    return _stop_first(facts, target) if target.alone or in_place else _prepare_first(facts, target)
+    # A QEMU reads the UEFI variables when it starts.
+    late = target.alone or in_place or (target.starts and target.nvram)
+    return _stop_first(facts, target) if late else _prepare_first(facts, target)
 
 
 def _lookup(facts: DomainFacts, request: RevertRequest) -> Snapshot:
@@ -244,6 +246,8 @@ class _Target:
     memory: str | None
     alone: tuple[str, ...]
     """What the old and the new QEMU cannot both hold, in words."""
+    nvram: tuple[Step, ...]
+    """What becomes of the UEFI variables before the new QEMU starts."""
     puts: tuple[Snapshot, ...]
     removes: tuple[str, ...]
     disowned: tuple[str, ...]
@@ -291,6 +295,9 @@ class _Target:
             live_xml=live_xml,
             memory=snapshot.memory_file if active else None,
             alone=_alone(facts, live_xml, overlays, internal) if starts and facts.record.active else (),
+            nvram=reset_nvram(live_xml)
+            if starts and request.flags & Flag.RESET_NVRAM
+            else restore_nvram(facts, snapshot),
             puts=_puts(facts, snapshot, overlays),
             # Its memory belongs to the disks as they are now: nobody must resume it on others.
             removes=(*facts.managed_save, *abandoned[0]),
@@ -469,7 +476,7 @@ def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
         run_dir, steps = _start(facts, target)
         prepare += steps
         record = replace(record, live_xml=target.live_xml, reason=target.reason)
-    finish: list[Step] = [*_old(facts), *restore_nvram(facts, target.snapshot)]
+    finish: list[Step] = [*_old(facts), *target.nvram]
     if target.runs:
         finish.append(ResumeGuest())
     elif target.memory is not None:
@@ -492,7 +499,7 @@ def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
     record = _stopped(facts, target)
     started = replace(record, live_xml=target.live_xml, reason=target.reason)
     applies = [image.apply(target.snapshot.name) for image in target.internal]
-    finish: list[Step] = [*_old(facts), *restore_nvram(facts, target.snapshot)]
+    finish: list[Step] = [*_old(facts), *target.nvram]
     if not target.loads_internal:
         finish += applies
     if target.starts:

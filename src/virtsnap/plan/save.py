@@ -43,6 +43,7 @@ from virtsnap.model.steps import (
     Step,
     StoreWrite,
 )
+from virtsnap.plan.nvram import reset_nvram
 
 FORMATS = ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
 """libvirt's image formats."""
@@ -218,6 +219,7 @@ def plan_restore(
         operation="restore",
         subject=record.name,
         prepare=(
+            *(reset_nvram(request.xml) if request.flags & Flag.RESET_NVRAM else ()),
             StartQemu(id, run_dir, request.xml, incoming=True),
             LoadMemory(
                 run_dir, request.path, channels=channels, direct=direct, job="restore", label="Restore"

@@ -194,8 +194,6 @@ class DomainCalls(Context):
         flag = _known(flags, DomainStart, "qemuDomainCreateWithFlags")
         if flag & DomainStart.AUTODESTROY:
             raise OperationUnsupported("autodestroy needs a daemon that watches the client")
-        if flag & DomainStart.RESET_NVRAM:
-            raise OperationUnsupported("resetting NVRAM is not supported")
         async with self.operation(uuid) as world:
             record = world.record()
             if record.active:
@@ -204,7 +202,13 @@ class DomainCalls(Context):
                 return _handle(world.record())
             with self.store.transaction() as tx:
                 id = tx.next_domain_id()
-            plan = plan_start(record, id=id, root=str(self.root), paused=bool(flag & DomainStart.PAUSED))
+            plan = plan_start(
+                record,
+                id=id,
+                root=str(self.root),
+                paused=bool(flag & DomainStart.PAUSED),
+                fresh_nvram=bool(flag & DomainStart.RESET_NVRAM),
+            )
             try:
                 await Runner(world).run(plan)
             except VirtsnapError:

@@ -15,7 +15,6 @@ from virtsnap.model.errors import (
     InvalidArg,
     OperationFailed,
     OperationInvalid,
-    OperationUnsupported,
     SystemRefused,
 )
 from virtsnap.model.flags import DomainSaveRestore, DomainStart, DomainXml
@@ -133,7 +132,6 @@ class SaveCalls(DomainCalls, SnapshotCalls):
 
         self.writable("virDomainRestoreFlags")
         flag = save.check_flags(flags, "qemuDomainRestoreFlags", allowed=DomainSaveRestore(15))
-        _no_reset(flag)
         path = os.path.abspath(path)
         header = _whole(path)
         source = DomainDefinition.parse(header.xml)
@@ -215,6 +213,8 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         wish = DomainSaveRestore.PAUSED if flag & DomainStart.PAUSED else DomainSaveRestore(0)
         if flag & DomainStart.BYPASS_CACHE:
             wish |= DomainSaveRestore.BYPASS_CACHE
+        if flag & DomainStart.RESET_NVRAM:
+            wish |= DomainSaveRestore.RESET_NVRAM
         request = _request(managed.path, header, await self.completed(saved), wish, None)
         await self._restore(world, replace(request, removes=(managed.path, managed.note)))
         return True
@@ -292,11 +292,6 @@ class SaveCalls(DomainCalls, SnapshotCalls):
 
 def _handle(record: DomainRecord) -> DomainHandle:
     return DomainHandle(record.uuid, record.name, record.instance.id if record.instance else None)
-
-
-def _no_reset(flag: DomainSaveRestore) -> None:
-    if flag & DomainSaveRestore.RESET_NVRAM:
-        raise OperationUnsupported("resetting NVRAM is not supported")
 
 
 def _xml_flags(flags: int, function: str) -> None:

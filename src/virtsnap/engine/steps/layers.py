@@ -59,6 +59,7 @@ class RestoreFile(Irreversible):
     async def do(self, world: World, step: s.RestoreFile, /) -> None:
         """Replace it by a copy; at any moment it is the old or the new one."""
         try:
+            os.makedirs(os.path.dirname(step.path), mode=0o700, exist_ok=True)
             write_atomic(Path(step.path), Path(step.source).read_bytes())
         except OSError as error:
             raise Failed(
