@@ -13,15 +13,21 @@ from tests.service.crash import Crasher
 from tests.service.sweep import Call, sweep
 from virtsnap.model.domain import DomainState
 from virtsnap.model.flags import SnapshotCreate, SnapshotRevert
+from virtsnap.qemu.mapped import READ_VARIABLE
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("kind", ["full", "live", "disk-only"])
-async def test_create(crasher: Crasher, machine: Machine, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["full", "live", "disk-only", "in background"])
+async def test_create(monkeypatch: pytest.MonkeyPatch, resume: Resume, kind: str) -> None:
+    """'full' and 'live': of a guest whose memory is a mapped file; 'in background': of its own."""
+    if kind == "in background":
+        monkeypatch.setenv(READ_VARIABLE, "1")
+    machine = await resume()
+
     async def ready(number: int) -> Call:
         await machine.mark(f"mark-{number}")
-        flags = {"full": 0, "live": SnapshotCreate.LIVE, "disk-only": SnapshotCreate.DISK_ONLY}[kind]
+        flags = {"live": SnapshotCreate.LIVE, "disk-only": SnapshotCreate.DISK_ONLY}.get(kind, 0)
         name = f"take-{number}"
         xml = f"<domainsnapshot><name>{name}</name></domainsnapshot>"
         xml = xml if kind == "disk-only" else machine.full_xml(name)
@@ -38,7 +44,8 @@ async def test_create(crasher: Crasher, machine: Machine, kind: str) -> None:
             await machine.service.snapshot_revert(machine.uuid, f"take-{number}")
             assert await machine.marks() == [f"mark-{number}"] * 3
 
-    await sweep(crasher, ready, is_new, check)
+    async with Crasher() as crasher:
+        await sweep(crasher, ready, is_new, check)
 
 
 @pytest.mark.parametrize("stop_first", [False, True], ids=["beside", "stop-first"])

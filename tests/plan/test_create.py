@@ -81,7 +81,7 @@ class Ask:
     elsewhere: frozenset[str] = frozenset()
     jobs: tuple[str, ...] = ()
     free: Mapping[str, int] = field(default_factory=dict)
-    way: MemoryWay = MemoryWay.SPARSE
+    way: MemoryWay = MemoryWay.STREAM
     special: frozenset[str] = frozenset()
     """Paths that are no regular files."""
 
@@ -153,7 +153,7 @@ MAKE_A = "prepare: make overlay /i/a.s1 on /i/a.qcow2"
 MAKE_B = "prepare: make overlay /i/b.s1 on /i/b.img"
 OPEN_A = "prepare: open /i/a.s1 for disk vda"
 OPEN_B = "prepare: open /i/b.s1 for disk vdb"
-SAVE = "prepare: write memory to /m/s1 (sparse)"
+SAVE = "prepare: write memory to /m/s1 (stream)"
 SWITCH = "commit: switch to the overlays of vda"
 SEAL = "finish: make /m/s1 durable and mark it whole"
 WRITE = "write it down: snapshot s1, current s1"
@@ -227,10 +227,17 @@ PLANS: dict[str, tuple[Ask, list[str]]] = {
             *(SEAL.replace("finish", "prepare"), f"commit: {WRITE}"),
         ],
     ),
+    "running, full system, memory in place": (
+        full(RUNNING, way=MemoryWay.SPARSE),
+        [
+            *(MAKE_A, OPEN_A, "prepare: write memory to /m/s1 (sparse, live)", SWITCH),
+            *("finish: resume the guest", SEAL, f"finish: {WRITE}"),
+        ],
+    ),
     "running, full system, --halt, no background": (
         full(RUNNING, flags=Flag.HALT, way=MemoryWay.BACKGROUND_SPARSE),
         [
-            *(MAKE_A, OPEN_A, "prepare: pause the guest", SAVE, SWITCH),
+            *(MAKE_A, OPEN_A, "prepare: pause the guest", SAVE.replace("stream", "sparse"), SWITCH),
             *("finish: end the old QEMU", SEAL, f"finish: {WRITE}"),
         ],
     ),
@@ -242,21 +249,21 @@ PLANS: dict[str, tuple[Ask, list[str]]] = {
             files={"/i/a.s1": FileFacts(True, regular=True, size=MIB)},
         ),
         [
-            *(OPEN_A, "prepare: pause the guest", SAVE, SWITCH),
+            *(OPEN_A, "prepare: pause the guest", SAVE.replace("stream", "sparse"), SWITCH),
             *("finish: resume the guest", SEAL, f"finish: {WRITE}"),
         ],
     ),
     "paused, full system, no background": (
         full(PAUSED, way=MemoryWay.BACKGROUND_SPARSE),
         [
-            *(MAKE_A, OPEN_A, SAVE, SWITCH),
+            *(MAKE_A, OPEN_A, SAVE.replace("stream", "sparse"), SWITCH),
             *("finish: reopen the disks of the paused guest", SEAL, f"finish: {WRITE}"),
         ],
     ),
     "running, full system, live": (
         full(RUNNING, flags=Flag.LIVE),
         [
-            *(MAKE_A, OPEN_A, "prepare: write memory to /m/s1 (sparse, live)", SWITCH),
+            *(MAKE_A, OPEN_A, "prepare: write memory to /m/s1 (stream, live)", SWITCH),
             *("finish: resume the guest", SEAL, f"finish: {WRITE}"),
         ],
     ),
@@ -460,7 +467,7 @@ def test_memory_is_written_as_the_guest_was() -> None:
     ):
         plan = full(domain, flags=flags).plan()
         (save,) = [step for step in plan.prepare if isinstance(step, SaveMemory)]
-        assert (save.live, save.was_running, save.way) == (live, was_running, MemoryWay.SPARSE)
+        assert (save.live, save.was_running, save.way) == (live, was_running, MemoryWay.STREAM)
         assert sources(save.domain_xml) == {"vda": "/i/a.qcow2"}
 
 

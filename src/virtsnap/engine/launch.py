@@ -34,6 +34,7 @@ from virtsnap.machine.board_args import boot_memory_kib
 from virtsnap.machine.command_line import Launch, Layer, command_line
 from virtsnap.model.domain import Instance
 from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.facts import MappedMemory
 from virtsnap.qemu import capabilities, images, process
 from virtsnap.qemu.monitor import Monitor
 from virtsnap.store.files import write_atomic
@@ -43,7 +44,15 @@ _GRACE_SECONDS = 10.0
 """How long QEMU may take to flush its disks after SIGTERM before it is killed."""
 
 
-async def start(world: World, *, id: int, run_dir: str, domain_xml: str, incoming: bool) -> Instance:
+async def start(
+    world: World,
+    *,
+    id: int,
+    run_dir: str,
+    domain_xml: str,
+    incoming: bool,
+    memory: MappedMemory | None = None,
+) -> Instance:
     """Start QEMU for the definition. Raises Refused for what cannot be, Failed when QEMU says no."""
     definition = DomainDefinition.parse(domain_xml)
     chains = await _chains(definition)
@@ -64,6 +73,7 @@ async def start(world: World, *, id: int, run_dir: str, domain_xml: str, incomin
                 run_dir=run_dir,
                 chains=chains,
                 incoming=incoming,
+                memory=memory,
                 qemu_version=caps.version,
                 now=int(time.time()),
                 timezone_offset=time.localtime().tm_gmtoff,

@@ -10,6 +10,7 @@ from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine import options, tree
 from virtsnap.machine.launch import Launch
 from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.facts import MappedMemory
 
 _MIB = 1024
 
@@ -22,7 +23,7 @@ def head(definition: DomainDefinition, launch: Launch) -> list[str]:
     argv += _firmware(root)
     argv += ["-machine", _machine(root), "-accel", "kvm" if definition.type == "kvm" else "tcg"]
     argv += ["-cpu", _cpu(root), *_loader(root), "-m", f"size={memory}k"]
-    argv += options.backend("memory-backend-ram", {"id": "pc.ram", "size": memory * 1024})
+    argv += _memory(memory * 1024, launch.memory)
     locked = root.find("memoryBacking/locked") is not None
     argv += ["-overcommit", f"mem-lock={'on' if locked else 'off'}"]
     argv += ["-smp", _smp(definition, launch)]
@@ -36,6 +37,23 @@ def head(definition: DomainDefinition, launch: Launch) -> list[str]:
             {"driver": "vmgenid", "guid": launch.gen_id or genid or "auto", "id": "vmgenid0"}
         )
     return argv
+
+
+def _memory(size: int, mapped: MappedMemory | None) -> list[str]:
+    if mapped is None:
+        return options.backend("memory-backend-ram", {"id": "pc.ram", "size": size})
+    return options.backend(
+        "memory-backend-file",
+        {
+            "id": "pc.ram",
+            "size": size,
+            "mem-path": mapped.path,
+            "offset": mapped.offset,
+            "share": False,
+            "readonly": True,
+            "rom": "off",
+        },
+    )
 
 
 def tail(definition: DomainDefinition, launch: Launch) -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from virtsnap.model.facts import MappedMemory
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -39,6 +41,8 @@ class Launch:
     """Target -> images, top first. A disk that is not named is its own source alone."""
     incoming: bool = False
     """Wait for a migration stream instead of booting."""
+    memory: MappedMemory | None = None
+    """The guest's memory is a private mapping of this part of a file."""
     qemu_version: tuple[int, int, int] = (10, 0, 0)
     seccomp: bool = True
     """Confine the process with QEMU's seccomp sandbox."""

@@ -56,6 +56,15 @@ class MemoryWay(Enum):
 
 
 @dataclass(frozen=True)
+class MappedMemory:
+    """The guest's pages within a memory image, as a QEMU maps them. Offset and length in bytes."""
+
+    path: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
 class InternalSnapshot:
     """An entry of a qcow2 image's snapshot table."""
 
@@ -135,6 +144,8 @@ class DomainFacts:
     """Free bytes of the file system, by folder."""
     memory_way: MemoryWay = MemoryWay.STREAM
     qemu_version: tuple[int, ...] = ()
+    mappable: MappedMemory | None = None
+    """The memory image that the request is about, if the QEMU that will be started can map it."""
     memory_in_use: int = 0
     """Resident memory of the QEMU process: about the size a memory image will have."""
     jobs: tuple[str, ...] = ()

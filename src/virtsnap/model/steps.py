@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from virtsnap.model.domain import DomainRecord, Reason
-from virtsnap.model.facts import ImageRole, MemoryWay
+from virtsnap.model.facts import ImageRole, MappedMemory, MemoryWay
 from virtsnap.model.snapshot import Snapshot
 
 
@@ -151,6 +151,8 @@ class StartQemu:
     run_dir: str
     domain_xml: str
     incoming: bool
+    memory: MappedMemory | None = None
+    """What the guest's memory is a private mapping of; None: memory of its own."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class LoadMemory:
     direct: bool = False
     job: str = "snapshot"
     label: str = "Snapshot revert"
+    mapped: bool = False
+    """The guest's pages are mapped already: only the rest is read."""
 
 
 @dataclass(frozen=True)

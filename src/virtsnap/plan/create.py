@@ -30,7 +30,7 @@ from virtsnap.model.errors import (
     SystemRefused,
     XmlDetail,
 )
-from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
+from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole, MemoryWay
 from virtsnap.model.flags import SnapshotCreate as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
 from virtsnap.model.steps import (
@@ -486,6 +486,7 @@ def _plan_active(
         )
         attached.append((item.disk.target, item.create.path, node))
     background = memory and _in_background(facts, flags, snapshot)
+    live = live or (memory and _in_place(facts, flags, snapshot))
     stands_still = background or ((memory or manual) and not live)
     if snapshot.memory is Location.INTERNAL:
         # QEMU itself lets the guest go on when the job is done; it must not, if disks switch afterwards.
@@ -585,6 +586,19 @@ def _in_background(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> bool:
         and facts.record.state is DomainState.RUNNING
         and not flags & (Flag.HALT | Flag.REUSE_EXT)
         and all(entry.location is not Location.MANUAL for entry in snapshot.disks)
+    )
+
+
+def _in_place(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> bool:
+    """Whether a guest whose memory cannot be protected runs on too, and what it changes is written again.
+
+    Its state is then that of the end, not of the beginning, which nobody can tell apart.
+    """
+    return (
+        facts.memory_way is MemoryWay.SPARSE
+        and facts.record.state is DomainState.RUNNING
+        and not flags & Flag.HALT
+        and all(entry.location not in (Location.MANUAL, Location.INTERNAL) for entry in snapshot.disks)
     )
 
 

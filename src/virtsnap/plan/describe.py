@@ -73,6 +73,8 @@ def sentence(step: s.Step) -> str:
             return f"make {path} durable and mark it whole"
         case s.StartQemu(incoming=incoming):
             return "start a new QEMU" + (" that waits for memory" if incoming else "")
+        case s.LoadMemory(path=path, mapped=True):
+            return f"map memory from {path} and load the devices' state"
         case s.LoadMemory(path=path):
             return f"load memory from {path}"
         case s.KillQemu():

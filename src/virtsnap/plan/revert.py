@@ -434,11 +434,12 @@ def _write(target: _Target, record: DomainRecord, started: str | None) -> StoreW
 
 def _start(facts: DomainFacts, target: _Target) -> tuple[str, list[Step]]:
     run_dir = f"{facts.root}/run/{facts.next_id}"
+    mapped = facts.mappable if target.memory is not None else None
     steps: list[Step] = [
-        StartQemu(facts.next_id, run_dir, target.live_xml, incoming=target.memory is not None)
+        StartQemu(facts.next_id, run_dir, target.live_xml, incoming=target.memory is not None, memory=mapped)
     ]
     if target.memory is not None:
-        steps.append(LoadMemory(run_dir, target.memory))
+        steps.append(LoadMemory(run_dir, target.memory, mapped=mapped is not None))
     if target.loads_internal:
         steps.append(load_internal(facts, target.snapshot, target.internal, run_dir))
     return run_dir, steps

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-from collections.abc import Iterator
 
-from virtsnap.formats.mapped_ram import RamBlock, ram_blocks
+from virtsnap.formats.mapped_ram import ram_blocks
 from virtsnap.formats.save_image import SaveImageHeader
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.model.facts import MemoryWay
+from virtsnap.qemu.extents import extents
 from virtsnap.qemu.memory import Saved, choose_way, create_file, format_of, write_head
 from virtsnap.qemu.migration import (
     ProgressCallback,
@@ -174,23 +173,9 @@ def _say_what_is_there(path: str, stream_offset: int) -> None:
     try:
         for block in ram_blocks(lambda at, length: os.pread(descriptor, length, at), stream_offset):
             if not any(os.pread(descriptor, block.bitmap_length, block.bitmap_offset)):
-                bitmap = block.bitmap(_extents(descriptor, block))
+                bitmap = block.bitmap(
+                    extents(descriptor, block.pages_offset, block.pages_offset + block.length)
+                )
                 os.pwrite(descriptor, bitmap, block.bitmap_offset)
     finally:
         os.close(descriptor)
-
-
-def _extents(descriptor: int, block: RamBlock) -> Iterator[tuple[int, int]]:
-    """Where the file has data among the block's pages (lseek(2), SEEK_DATA)."""
-    at, end = block.pages_offset, block.pages_offset + block.length
-    while at < end:
-        try:
-            start = os.lseek(descriptor, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        if start >= end:
-            return
-        at = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
-        yield start, at

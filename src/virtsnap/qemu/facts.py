@@ -1,7 +1,8 @@
 """The only reader of the world for plans: takes one frozen picture of a domain and its images.
 
 In parts, all under the domain's lock: `gather` before the request is understood, `with_files` for the paths
-that the request turned out to be about, and `with_agent` where it needs the guest's help.
+that the request turned out to be about, `with_agent` where it needs the guest's help, `with_memory_image`
+where one is to be brought back.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import stat
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
+from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.formats.guest_agent import agent_channel
 from virtsnap.model.domain import DomainRecord, DomainState
 from virtsnap.model.errors import Failed, VirtsnapError
@@ -24,9 +27,9 @@ from virtsnap.model.facts import (
     ImageRole,
     MemoryWay,
 )
-from virtsnap.model.snapshot import SnapshotTree
+from virtsnap.model.snapshot import Snapshot, SnapshotTree
 from virtsnap.plan.images import definition_images, disks_of, frozen_images
-from virtsnap.qemu import agent, blocks, images, process
+from virtsnap.qemu import agent, blocks, capabilities, images, mapped, memory, process
 from virtsnap.qemu.monitor import Monitor
 
 
@@ -91,6 +94,24 @@ async def with_agent(facts: DomainFacts, monitor: Monitor | None) -> DomainFacts
     except Failed as error:
         found = AgentFacts(True, problem=error.detail)
     return replace(facts, agent=found)
+
+
+async def with_memory_image(facts: DomainFacts, snapshot: Snapshot, cache: Path) -> DomainFacts:
+    """The picture, with whether the snapshot's memory can be mapped by the QEMU that its definition names.
+
+    Quiet about what is wrong with the image or the emulator: whoever needs them will say it.
+    """
+    if snapshot.memory_file is None or snapshot.domain_xml is None:
+        return facts
+    definition = DomainDefinition.parse(snapshot.domain_xml)
+    if definition.element.find("memoryBacking") is not None:
+        return facts  # locked, or of a special kind: that is what it is to be
+    try:
+        version = (await capabilities.probe(definition.emulator, cache=cache)).version
+        found = mapped.mappable(snapshot.memory_file, memory.read_header(snapshot.memory_file), version)
+    except (VirtsnapError, OSError):
+        return facts
+    return replace(facts, mappable=found)
 
 
 def file_facts(path: str) -> FileFacts:

@@ -46,6 +46,7 @@ from virtsnap.formats.save_image import (
 from virtsnap.model.errors import ErrorCode, Failed, OperationFailed, SystemRefused
 from virtsnap.model.facts import MemoryWay
 from virtsnap.qemu.compress import COMPRESSED, Filter
+from virtsnap.qemu.mapped import open_state
 from virtsnap.qemu.migration import (
     ProgressCallback,
     Transport,
@@ -108,9 +109,9 @@ async def save(
     """Write memory and device state to a new file, which stays marked as partial until `seal`.
 
     `live=False`: the caller has paused the guest. `live=True`: the guest runs while memory is copied, and
-    QEMU stops it at the end. Either way it is stopped on return and its disks may be inactive (see the
-    module's text). When it fails, or is cancelled, the file is gone and the guest is as it was before: a
-    paused one can go on, a live one runs.
+    QEMU stops it at the end, or we do when it changes its memory faster than that is written. Either way it
+    is stopped on return and its disks may be inactive (see the module's text). When it fails, or is
+    cancelled, the file is gone and the guest is as it was before: a paused one can go on, a live one runs.
 
     `compression` (with STREAM): through that program. `channels` (with SPARSE): that many of QEMU's threads
     write at once; `direct`: they pass the host's cache by.
@@ -131,7 +132,7 @@ async def save(
         async with settings(monitor, way, channels, direct), monitor.events("MIGRATION") as listener:
             try:
                 async with migrate(monitor, "migrate", transport):
-                    status = await finished(monitor, listener, progress)
+                    status = await finished(monitor, listener, progress, live=live)
             except asyncio.CancelledError:
                 await cancel_running(monitor, listener)
                 raise
@@ -258,6 +259,7 @@ async def load(
     path: str,
     channels: int = 0,
     direct: bool = False,
+    mapped: bool = False,
     job: str = "snapshot",
     progress: ProgressCallback | None = None,
     log_path: str | None = None,
@@ -266,14 +268,11 @@ async def load(
 
     Raises what `read_header` does, OperationFailed when the program that compressed it is missing, and
     Failed when QEMU cannot take it in. QEMU before 9.1 ends when it cannot; `log_path` is then read for its
-    last words.
+    last words. `mapped`: the guest's pages are there already (`qemu.mapped`), only the rest is read.
     """
     header = read_header(path)
     way = MemoryWay.SPARSE if header.format is SaveFormat.SPARSE else MemoryWay.STREAM
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise SystemRefused(f"Failed to open file '{path}': {error.strerror}") from error
+    descriptor = open_state(path, header) if mapped else _open(path)
     filter = None
     try:
         if header.format in COMPRESSED:
@@ -297,6 +296,13 @@ async def load(
             await filter.abandon()
         os.close(descriptor)
     return header
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SystemRefused(f"Failed to open file '{path}': {error.strerror}") from error
 
 
 def create_file(path: str) -> int:

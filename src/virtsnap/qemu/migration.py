@@ -28,6 +28,10 @@ _UNLIMITED = 2**63 - 1
 """Bytes per second; QEMU's default of 128 MiB/s is meant for networks."""
 _LAST_BYTES_SECONDS = 5.0
 _DESCRIPTOR_NAME = "virtsnap-memory"
+_DOWNTIME_MS = 50
+"""The pause at which a live migration ends; QEMU's default of 300 ms is meant for networks."""
+_PASSES = 4
+"""A guest that has changed its memory faster than it was written, so many times, is paused."""
 _BACKGROUND = "background-snapshot"
 _ENDED = frozenset({"none", "completed", "failed", "cancelled"})
 """States of a migration (QAPI MigrationStatus) in which nothing is under way."""
@@ -55,7 +59,7 @@ async def settings(
         await set_mapped_ram(monitor, way.sparse)
         if way.background:
             await set_capability(monitor, _BACKGROUND, True)
-        await monitor.execute("migrate-set-parameters", max_bandwidth=_UNLIMITED)
+        await monitor.execute("migrate-set-parameters", max_bandwidth=_UNLIMITED, downtime_limit=_DOWNTIME_MS)
         if channels:
             await set_capability(monitor, "multifd", True)
             await monitor.execute("migrate-set-parameters", multifd_channels=channels)
@@ -71,7 +75,11 @@ async def settings(
             if way.background:
                 await set_capability(monitor, _BACKGROUND, False)
             await set_mapped_ram(monitor, False)
-            await monitor.execute("migrate-set-parameters", max_bandwidth=before["max-bandwidth"])
+            await monitor.execute(
+                "migrate-set-parameters",
+                max_bandwidth=before["max-bandwidth"],
+                downtime_limit=before["downtime-limit"],
+            )
 
 
 async def set_mapped_ram(monitor: Monitor, state: bool) -> None:
@@ -132,14 +140,22 @@ async def _send_direct(monitor: Monitor, transport: Transport, number: int) -> N
         os.close(descriptor)
 
 
-async def finished(monitor: Monitor, listener: Listener, progress: ProgressCallback | None) -> dict[str, Any]:
-    """Wait for the end of the migration; the answer of query-migrate at that moment."""
+async def finished(
+    monitor: Monitor, listener: Listener, progress: ProgressCallback | None, *, live: bool = False
+) -> dict[str, Any]:
+    """Wait for the end of the migration; the answer of query-migrate at that moment.
+
+    `live`: the guest runs; it is paused when it does not let the migration come to its end.
+    """
     while True:
         try:
-            async with asyncio.timeout(None if progress is None else _PROGRESS_SECONDS):
+            async with asyncio.timeout(None if progress is None and not live else _PROGRESS_SECONDS):
                 event = await listener.get()
         except TimeoutError:
             await _report(monitor, progress)
+            if live and await _passes(monitor) > _PASSES:
+                await monitor.execute("stop")
+                live = False
             continue
         if event.data["status"] in _ENDED - {"none"}:
             break
@@ -185,6 +201,12 @@ async def settled(monitor: Monitor) -> dict[str, Any]:
         await asyncio.sleep(_SETTLE_SECONDS)
     status: dict[str, Any] = await monitor.execute("query-migrate")
     return status
+
+
+async def _passes(monitor: Monitor) -> int:
+    """How often QEMU has gone through the memory, or what was left of it."""
+    ram = (await monitor.execute("query-migrate")).get("ram", {})
+    return int(ram.get("dirty-sync-count", 0))
 
 
 async def _report(monitor: Monitor, progress: ProgressCallback | None) -> None:

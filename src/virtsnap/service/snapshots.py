@@ -136,6 +136,7 @@ class SnapshotCalls(Context):
         async with self.operation(uuid, progress) as world:
             facts = await self._facts(world, starts=not dry_run)
             facts = await reader.with_files(facts, revert.paths_of(facts, request))
+            facts = await reader.with_memory_image(facts, facts.tree[name], self.root / "cache")
             plan = revert.plan_revert(facts, request)
             if dry_run:
                 return report(plan)

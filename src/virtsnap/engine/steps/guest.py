@@ -153,6 +153,7 @@ class LoadMemory(Undoable):
                 path=step.path,
                 channels=step.channels,
                 direct=step.direct,
+                mapped=step.mapped,
                 job=step.job,
                 progress=lambda done, total: world.report(step.label, done, total),
             )

@@ -15,7 +15,12 @@ class StartQemu(Undoable):
         """Start it. One left in the folder by a crash in the middle of this is ended first."""
         await launch.end(world, step.run_dir)
         await launch.start(
-            world, id=step.id, run_dir=step.run_dir, domain_xml=step.domain_xml, incoming=step.incoming
+            world,
+            id=step.id,
+            run_dir=step.run_dir,
+            domain_xml=step.domain_xml,
+            incoming=step.incoming,
+            memory=step.memory,
         )
 
     async def undo(self, world: World, step: s.StartQemu, /) -> None:
