@@ -17,6 +17,7 @@ from virtsnap.model.flags import SnapshotCreate as SnapshotCreate
 from virtsnap.model.flags import SnapshotDelete as SnapshotDelete
 from virtsnap.model.flags import SnapshotList as SnapshotList
 from virtsnap.model.flags import SnapshotRevert as SnapshotRevert
+from virtsnap.model.libvirt import LibvirtReport as LibvirtReport
 from virtsnap.service.interface import PlanReport as PlanReport
 from virtsnap.service.interface import Progress as Progress
 

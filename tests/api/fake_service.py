@@ -35,6 +35,7 @@ from virtsnap.model.flags import (
     SnapshotRevert,
 )
 from virtsnap.model.job import JobInfo, JobStats, JobType
+from virtsnap.model.libvirt import FoundFile, FoundSnapshot, LibvirtReport
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
 from virtsnap.service.interface import (
     BlockDevice,
@@ -268,6 +269,46 @@ class FakeService:
             return PlanReport("flatten", "vda", (), (), ("vda: merge a into b",), "none", ("merge",))
         await self._work(progress, "Flatten")
         return None
+
+    async def import_libvirt(
+        self,
+        name: str,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        leave_save: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> LibvirtReport:
+        self._writable("import-libvirt")
+        self.calls.append(("import-libvirt", int(dry_run)))
+        report = _libvirt_report(name, f"{dir}/{name}.xml", leave_save)
+        if report.problems and not dry_run:
+            raise OperationInvalid("; ".join(report.problems))
+        if not dry_run:
+            await self._work(progress, "Checking")
+            self.add(name)
+        return report
+
+    async def export_libvirt(
+        self,
+        uuid: str,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        dry_run: bool = False,
+    ) -> LibvirtReport:
+        self._writable("export-libvirt")
+        self.calls.append(("export-libvirt", int(dry_run)))
+        domain = self._domain(uuid)
+        report = _libvirt_report(domain.name, f"{dir}/{domain.name}.xml")
+        if domain.id is not None:
+            report = replace(report, problems=("domain is running: shut it off first",))
+        if report.problems and not dry_run:
+            raise OperationInvalid("; ".join(report.problems))
+        return report
 
     async def screenshot(self, uuid: str, screen: int = 0) -> tuple[str, bytes]:
         self._running(uuid)
@@ -511,3 +552,23 @@ def _parse(xml: str, tag: str) -> ElementTree.Element:
     if root.tag != tag:
         raise XmlError(f"expecting root element of '{tag}', not '{root.tag}'")
     return root
+
+
+def _libvirt_report(name: str, definition: str, leave_save: bool = False) -> LibvirtReport:
+    """A tree of two; a domain called 'broken' has two problems."""
+    return LibvirtReport(
+        name=name,
+        uuid=str(uuids.uuid5(uuids.NAMESPACE_DNS, name)),
+        definition=definition,
+        snapshots=(
+            FoundSnapshot("s1", None, "running", "external, with memory"),
+            FoundSnapshot("s2", "s1", "shutoff", "internal", current=True),
+        ),
+        files=(
+            FoundFile("/i/a.qcow2", "image", "qcow2", "origin", 200704),
+            FoundFile("/i/a.s1", "image", "qcow2", "overlay", 0),
+            FoundFile("/i/s1.mem", "memory", "raw", "memory", 1 << 20),
+        ),
+        notes=("managed save is left behind",) if leave_save else (),
+        problems=("image '/i/b' is gone", "no parent") if name == "broken" else (),
+    )

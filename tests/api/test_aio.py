@@ -130,6 +130,14 @@ async def test_cancelling_reaches_the_service(connection: aio.Connection, servic
     assert (service.undone, await domain.snapshotNum()) == (1, 0)
 
 
+async def test_from_libvirt_and_back(connection: aio.Connection, service: FakeService) -> None:
+    assert (await connection.importLibvirt("new", dir="/lib", dry_run=True)).definition == "/lib/new.xml"
+    assert len((await connection.importLibvirt("new", dir="/lib")).snapshots) == 2
+    domain = await connection.lookupByName("new")
+    assert (await domain.exportLibvirt(dir="/lib")).problems == ()
+    assert service.calls == [("import-libvirt", 1), ("import-libvirt", 0), ("export-libvirt", 0)]
+
+
 async def test_the_context_manager_closes_once(service: FakeService) -> None:
     async with aio.Connection(service) as connection:
         assert connection.isAlive()

@@ -40,6 +40,7 @@ def test_every_example_is_tried() -> None:
         "snapshot_and_back.py",
         "tree.py",
         "before_and_after.py",
+        "from_libvirt.py",
     }
 
 
@@ -80,3 +81,15 @@ def test_errors_are_one_line(service: FakeService, monkeypatch: pytest.MonkeyPat
     assert _run(monkeypatch, "snapshot_and_back.py", "uri", "nobody") == (
         "error: Domain not found: no domain with matching name 'nobody'"
     )
+
+
+def test_from_libvirt(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "from_libvirt.py", "uri", "/lib", "one", "two") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "one: 2 snapshots, 3 files"
+    assert out[-2:] == ["taken over: one", "taken over: two"]
+    assert _run(monkeypatch, "from_libvirt.py", "uri", "/lib", "three", "broken") == 1
+    assert "  image '/i/b' is gone\n" in capsys.readouterr().out
+    assert {domain.name for domain in service.domains.values()} == {"demo", "one", "two"}

@@ -30,6 +30,7 @@ from typing import Literal, Self, overload
 
 from virtsnap.api import aio
 from virtsnap.api.portal import Portal
+from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import ChainLayer, PlanReport, ProgressCallback
 
 

@@ -21,6 +21,7 @@ _MODULES = {
         "SnapshotList",
         "SnapshotRevert",
     ),
+    "virtsnap.model.libvirt": ("LibvirtReport",),
     "virtsnap.service.interface": ("PlanReport", "Progress"),
 }
 

@@ -14,6 +14,7 @@ from typing import Literal, Self, overload
 
 from virtsnap.api import aio
 from virtsnap.api.portal import Portal
+from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import ChainLayer, PlanReport, ProgressCallback
 
 
@@ -160,6 +161,38 @@ class Connection:
         Returns 0.
         """
         return self._portal.run(self._aio.saveImageDefineXML(file, dxml, flags))
+
+    def importLibvirt(
+        self,
+        name: str,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        leave_save: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> LibvirtReport:
+        """Take over a domain of a real libvirt with its whole snapshot tree, from libvirt's files on disk.
+
+        `dir`: the folder with snapshot/ and save/ (None: the system's as root, else the session's).
+        `definitions`: the folder with NAME.xml. `run_dir`: the folder that tells which domains are active.
+        `leave_save`: without its managed save. libvirt's own files stay as they are, so it must not run the
+        domain any more.
+
+        Raises OperationInvalid with every reason; with `dry_run` they are the report's `problems`.
+        """
+        return self._portal.run(
+            self._aio.importLibvirt(
+                name,
+                dir=dir,
+                definitions=definitions,
+                run_dir=run_dir,
+                leave_save=leave_save,
+                dry_run=dry_run,
+                progress=progress,
+            )
+        )
 
 
 class Domain:
@@ -384,6 +417,25 @@ class Domain:
         snapshots stand in the way.
         """
         return self._portal.run(self._aio.undefineFlags(flags))
+
+    def exportLibvirt(
+        self,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        dry_run: bool = False,
+    ) -> LibvirtReport:
+        """Write the domain and its snapshots as a real libvirt keeps them.
+
+        libvirtd reads them at its next start. Folders: see `Connection.importLibvirt`. The domain must be
+        shut off, and stays defined here.
+
+        Raises OperationInvalid with every reason; with `dry_run` they are the report's `problems`.
+        """
+        return self._portal.run(
+            self._aio.exportLibvirt(dir=dir, definitions=definitions, run_dir=run_dir, dry_run=dry_run)
+        )
 
     @overload
     def snapshotCreateXML(

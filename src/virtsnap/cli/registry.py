@@ -47,7 +47,9 @@ GROUPS = (
             Entry("domuuid", "convert a domain name or id to domain UUID", "names"),
             Entry("dumpxml", "domain information in XML", "dumpxml"),
             Entry("edit", "edit XML configuration for a domain", "edit"),
+            Entry("export-libvirt", "write a domain and its snapshots as libvirt keeps them", "libvirt"),
             Entry("flatten", "make disks independent of what they stand on", "flatten"),
+            Entry("import-libvirt", "take over a domain of libvirt with its snapshots", "libvirt"),
             Entry("managedsave", "managed save of a domain state", "managedsave"),
             Entry(
                 "managedsave-define", "redefine the XML for a domain's managed save state file", "managedsave"

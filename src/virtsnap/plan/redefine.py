@@ -34,8 +34,8 @@ def plan_redefine(facts: DomainFacts, given: Snapshot, flags: Flag, is_regular: 
     _check_domain(facts, given)
     if name in tree:
         given = _replacing(tree[name], given)
-    aligned = _aligned(given, is_regular)
-    puts = [aligned]
+    record = aligned(given, is_regular)
+    puts = [record]
     current = tree.current
     if flags & Flag.CURRENT:
         if current is not None and current != name and tree[current].revert_disks:
@@ -48,7 +48,7 @@ def plan_redefine(facts: DomainFacts, given: Snapshot, flags: Flag, is_regular: 
             put_snapshots=tuple(puts),
             set_current=current != tree.current,
             current=current,
-            put_images=tuple(_images(facts, aligned)),
+            put_images=tuple(_images(facts, record)),
         ),
     )
 
@@ -86,7 +86,8 @@ def _replacing(old: Snapshot, given: Snapshot) -> Snapshot:
     return given
 
 
-def _aligned(given: Snapshot, is_regular: IsRegular) -> Snapshot:
+def aligned(given: Snapshot, is_regular: IsRegular) -> Snapshot:
+    """A record with an entry for each disk of its machine. Raises InternalRefused, ConfigUnsupported."""
     if given.domain_xml is None:
         raise InternalRefused("missing domain in snapshot")
     default = Location.EXTERNAL if given.disk_only or given.external else Location.INTERNAL

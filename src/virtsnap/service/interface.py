@@ -15,6 +15,7 @@ from typing import Protocol
 
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
 from virtsnap.model.job import JobInfo
+from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.model.snapshot import SnapshotTree
 
 
@@ -225,3 +226,31 @@ class Service(Protocol):
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> PlanReport | None: ...
+
+    # A real libvirt's domains, by its files. Folders: see `qemu.libvirt_dir.places` for what None means.
+    async def import_libvirt(
+        self,
+        name: str,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        leave_save: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> LibvirtReport:
+        """Take a domain over with its whole tree. With dry_run the report has the reasons not to; without,
+        they are raised, all at once."""
+        ...
+
+    async def export_libvirt(
+        self,
+        uuid: str,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        dry_run: bool = False,
+    ) -> LibvirtReport:
+        """Write a domain and its tree as libvirt keeps them. Reasons not to: as `import_libvirt`."""
+        ...

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from virtsnap.service.chains import ChainCalls
 from virtsnap.service.jobs import JobCalls
+from virtsnap.service.libvirt import LibvirtCalls
 from virtsnap.service.saves import SaveCalls
 
 
-class LocalService(SaveCalls, ChainCalls, JobCalls):
+class LocalService(SaveCalls, ChainCalls, JobCalls, LibvirtCalls):
     """`service.interface.Service` over a root folder."""
 
 

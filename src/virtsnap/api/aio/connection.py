@@ -12,6 +12,7 @@ from virtsnap.api.aio.domain import Domain
 from virtsnap.api.params import SaveParams
 from virtsnap.model.errors import InvalidArg
 from virtsnap.model.flags import DomainList
+from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import ProgressCallback, Service
 
 
@@ -153,3 +154,33 @@ class Connection:
         Returns 0."""
         await self._service.save_image_define_xml(file, dxml, flags)
         return 0
+
+    async def importLibvirt(
+        self,
+        name: str,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        leave_save: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> LibvirtReport:
+        """Take over a domain of a real libvirt with its whole snapshot tree, from libvirt's files on disk.
+
+        `dir`: the folder with snapshot/ and save/ (None: the system's as root, else the session's).
+        `definitions`: the folder with NAME.xml. `run_dir`: the folder that tells which domains are active.
+        `leave_save`: without its managed save. libvirt's own files stay as they are, so it must not run the
+        domain any more.
+
+        Raises OperationInvalid with every reason; with `dry_run` they are the report's `problems`.
+        """
+        return await self._service.import_libvirt(
+            name,
+            dir=dir,
+            definitions=definitions,
+            run_dir=run_dir,
+            leave_save=leave_save,
+            dry_run=dry_run,
+            progress=progress,
+        )

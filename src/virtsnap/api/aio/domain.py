@@ -9,6 +9,7 @@ from virtsnap.api.aio.snapshot import DomainSnapshot
 from virtsnap.api.listing import lookup, select
 from virtsnap.api.params import SaveParams
 from virtsnap.model.errors import NoSnapshot
+from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import ChainLayer, DomainHandle, PlanReport, ProgressCallback
 
 if TYPE_CHECKING:
@@ -281,6 +282,25 @@ class Domain:
         snapshots stand in the way."""
         await self._service.undefine(self._handle.uuid, flags)
         return 0
+
+    async def exportLibvirt(
+        self,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        dry_run: bool = False,
+    ) -> LibvirtReport:
+        """Write the domain and its snapshots as a real libvirt keeps them.
+
+        libvirtd reads them at its next start. Folders: see `Connection.importLibvirt`. The domain must be
+        shut off, and stays defined here.
+
+        Raises OperationInvalid with every reason; with `dry_run` they are the report's `problems`.
+        """
+        return await self._service.export_libvirt(
+            self._handle.uuid, dir=dir, definitions=definitions, run_dir=run_dir, dry_run=dry_run
+        )
 
     # snapshots
 

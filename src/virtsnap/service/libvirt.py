@@ -1,0 +1,218 @@
+"""The calls between a real libvirt and us: a domain taken over with its whole tree, and given back.
+
+Nobody needs to run libvirtd for it: its files are read and written. Taking over leaves libvirt's own files as
+they are, so afterwards two programs know the domain and only one may run it; the reports say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from virtsnap.model.errors import InvalidArg, OperationInvalid, VirtsnapError
+from virtsnap.model.libvirt import LibvirtReport
+from virtsnap.service.interface import Progress, ProgressCallback
+from virtsnap.service.managed import ManagedSave, on_present_disks
+from virtsnap.service.snapshots import SnapshotCalls
+
+if TYPE_CHECKING:
+    from virtsnap.engine.world import World
+    from virtsnap.formats.save_image import SaveImageHeader
+    from virtsnap.model.libvirt import Places
+    from virtsnap.plan.takeover import Takeover
+
+
+class LibvirtCalls(SnapshotCalls):
+    """See `service.interface.Service`."""
+
+    async def import_libvirt(
+        self,
+        name: str,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        leave_save: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> LibvirtReport:
+        """Take over a domain of a real libvirt. Raises InvalidArg, and OperationInvalid with every reason."""
+        from virtsnap.engine.locks import DomainLock
+        from virtsnap.plan import takeover
+        from virtsnap.qemu import libvirt_dir
+        from virtsnap.qemu.facts import is_regular
+
+        self.writable("import-libvirt")
+        bad = takeover.check_domain_name(name)
+        if bad is not None:
+            raise InvalidArg(bad)
+        places = libvirt_dir.places(dir, definitions, run_dir)
+        found = takeover.read(libvirt_dir.read(places, name, others=False), is_regular)
+        lock = DomainLock(self.root, found.uuid)
+        async with lock.acquired() if found.uuid and not dry_run else contextlib.nullcontext():
+            return await self._take_over(places, name, leave_save, dry_run, progress)
+
+    async def _take_over(
+        self, places: Places, name: str, leave_save: bool, dry_run: bool, progress: ProgressCallback | None
+    ) -> LibvirtReport:
+        from virtsnap.engine.steps.store_write import apply
+        from virtsnap.engine.world import World
+        from virtsnap.plan import takeover
+        from virtsnap.qemu import libvirt_dir
+        from virtsnap.qemu.facts import is_regular
+
+        files = libvirt_dir.read(places, name)
+        found = await self._as_here(takeover.read(files, is_regular))
+        others, unread = libvirt_dir.other_images(files.others)
+        evidence = await libvirt_dir.examine(
+            takeover.wanted(found), [*others, *self._own_images()], _reporter("Checking", progress)
+        )
+        evidence = replace(evidence, taken=self._taken(found))
+        notes = [
+            f"'{path}' cannot be read: whether its domain uses the same images is not known"
+            for path in unread
+        ]
+        found = replace(found, notes=(*found.notes, *notes))
+        report, write = takeover.judge(found, evidence, leave_save=leave_save)
+        report = replace(report, definition=places.definition(name))
+        if dry_run:
+            return report
+        if write is None:
+            raise OperationInvalid(f"cannot take over domain '{name}': " + "; ".join(report.problems))
+        world = World(self.root, self.store, found.uuid)
+        managed = ManagedSave.of(self.root, found.uuid)
+        saved = found.save if not leave_save else None
+        try:
+            if saved is not None:
+                await self._copy_save(world, managed, saved, found)
+            with self.store.transaction() as tx:
+                apply(world, tx, write)
+        except BaseException:
+            managed.remove()
+            raise
+        return report
+
+    async def _as_here(self, found: Takeover) -> Takeover:
+        """With what is filled in when a domain is defined here."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.plan import takeover
+
+        texts: dict[str, str] = {}
+        refused: dict[str, str] = {}
+        for text in dict.fromkeys(found.texts):
+            try:
+                definition = await self.completed(DomainDefinition.parse(text))
+                takeover.check_runs(definition)
+                texts[text] = definition.to_inactive_xml()
+            except VirtsnapError as error:
+                refused[text] = str(error)
+        return takeover.completed(found, texts, refused)
+
+    def _own_images(self) -> list[tuple[str, Mapping[str, str]]]:
+        """What the domains of this root name."""
+        from virtsnap.formats.libvirt_files import named_images
+
+        found: list[tuple[str, Mapping[str, str]]] = []
+        for record in self.store.domains():
+            texts = [record.config_xml, record.live_xml]
+            texts += [snapshot.domain_xml for snapshot in self.store.tree(record.uuid)]
+            named: dict[str, str] = {}
+            for text in texts:
+                named |= named_images(text)[1] if text is not None else {}
+            found.append((f"domain '{record.name}' here", named))
+        return found
+
+    def _taken(self, found: Takeover) -> str | None:
+        same_uuid, same_name = self.store.domain(found.uuid), self.store.domain_by_name(found.name)
+        if same_uuid is not None:
+            return f"domain '{same_uuid.name}' is already defined here with uuid {found.uuid}"
+        if same_name is not None:
+            return f"domain '{found.name}' already exists here with uuid {same_name.uuid}"
+        return None
+
+    async def _copy_save(self, world: World, managed: ManagedSave, source: str, found: Takeover) -> None:
+        """Ours from now on, with a note of the disks as they are; libvirt's own stays."""
+        from virtsnap.engine.steps import do_step
+        from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.model.steps import NoteDisks
+        from virtsnap.qemu import images, memory
+
+        os.makedirs(os.path.dirname(managed.path), mode=0o700, exist_ok=True)
+        managed.remove()
+        saved = DomainDefinition.parse(memory.read_header(source).xml)
+        await images.copy(source, managed.path)
+        disks = tuple(
+            (disk.target, disk.source, disk.source, disk.format)
+            for disk in saved.disks
+            if disk.source is not None and not disk.readonly
+        )
+        await do_step(world, NoteDisks(managed.note, disks))
+
+    async def export_libvirt(
+        self,
+        uuid: str,
+        *,
+        dir: str | None = None,
+        definitions: str | None = None,
+        run_dir: str | None = None,
+        dry_run: bool = False,
+    ) -> LibvirtReport:
+        """Give a domain back to libvirt. Raises InvalidArg, OperationInvalid with every reason, Failed."""
+        from virtsnap.engine.libvirt_dir import LibvirtDir
+        from virtsnap.plan.handback import plan_handback
+        from virtsnap.plan.takeover import check_domain_name
+        from virtsnap.qemu import libvirt_dir
+
+        self.writable("export-libvirt")
+        places = libvirt_dir.places(dir, definitions, run_dir, make=not dry_run)
+        async with self.operation(uuid) as world:
+            record = world.record()
+            bad = check_domain_name(record.name)
+            if bad is not None:
+                raise InvalidArg(bad)
+            target = LibvirtDir(places, record.name)
+            if not dry_run:
+                target.recover()
+            there = libvirt_dir.read(places, record.name)
+            facts = await self._facts(world)
+            save, misfit = None, None
+            if facts.managed_save:
+                try:
+                    save = await self._save_to_give(world)
+                except VirtsnapError as error:
+                    misfit = str(error)
+            saved_there = libvirt_dir.memory_image(places.save(record.name)) if there.saved else None
+            report, wanted = plan_handback(facts, there, saved_there=saved_there, misfit=misfit)
+            if dry_run:
+                return report
+            if wanted is None:
+                raise OperationInvalid(
+                    f"cannot give domain '{record.name}' back to libvirt: " + "; ".join(report.problems)
+                )
+            await target.write(wanted, save)
+            return report
+
+    async def _save_to_give(self, world: World) -> tuple[str, SaveImageHeader]:
+        """The managed save, and its head with the disks that have the content now."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.qemu import memory
+
+        managed = ManagedSave.of(self.root, world.uuid)
+        header = memory.read_header(managed.path)
+        memory.check_whole(managed.path, header)
+        saved = DomainDefinition.parse(header.xml)
+        present = await on_present_disks(managed, world.record(), saved)
+        if present.to_xml() != saved.to_xml():
+            header = replace(header, xml=present.to_xml())
+        return managed.path, header
+
+
+def _reporter(label: str, progress: ProgressCallback | None) -> Callable[[int, int], None]:
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress(Progress(label, done, total))
+
+    return report
