@@ -84,6 +84,20 @@ async def test_a_revert_that_starts_nothing_resets_nothing(uefi: Uefi) -> None:
     assert uefi.store.read_bytes() == THEN * SIZE
 
 
+@pytest.mark.parametrize("memory", ["internal", "external"])
+async def test_with_memory_the_variables_are_in_it(uefi: Uefi, memory: str) -> None:
+    uefi.put(THEN)
+    await uefi.service.create(uefi.uuid, DomainStart.PAUSED)
+    if memory == "external":
+        await uefi.domain.full("s1")
+    else:
+        await uefi.service.snapshot_create_xml(uefi.uuid, "<domainsnapshot><name>s1</name></domainsnapshot>")
+    await uefi.service.destroy(uefi.uuid)
+    uefi.put(NOW)
+    await uefi.service.snapshot_revert(uefi.uuid, "s1", SnapshotRevert.RUNNING)
+    assert await uefi.seen() == THEN
+
+
 async def test_start(uefi: Uefi) -> None:
     uefi.put(NOW)
     await uefi.service.create(uefi.uuid, DomainStart.PAUSED | DomainStart.RESET_NVRAM)
