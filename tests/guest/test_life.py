@@ -94,12 +94,14 @@ async def test_screenshot(resume: Resume) -> None:
     document.write_text(xml.replace("<memballoon", f"{video}<memballoon"))
     await machine.cli_ok("define", str(document))
     await machine.cli_ok("start", "guest", "--paused")
-    picture = machine.folder / "root" / "picture.ppm"
+    picture = machine.folder / "root" / "picture.png"
     await machine.cli_ok("screenshot", "guest", str(picture))
     data = picture.read_bytes()
-    assert data.startswith(b"P6\n")
-    width, height = map(int, data.split(b"\n", 2)[1].split())
-    assert len(data) > width * height * 3
+    assert data.startswith(b"\x89PNG\r\n")
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    assert width >= 640
+    assert height >= 400
+    assert data.endswith(b"IEND\xaeB`\x82")
 
 
 def _with_pty(text: str) -> str:

@@ -403,8 +403,8 @@ class DomainCalls(Context):
             assert folder is not None
             with tempfile.TemporaryDirectory(dir=folder.run_dir) as scratch:
                 picture = Path(scratch, "screen")
-                await monitor.execute("screendump", filename=str(picture))
-                return "image/x-portable-pixmap", picture.read_bytes()
+                await monitor.execute("screendump", filename=str(picture), format="png")
+                return "image/png", picture.read_bytes()
 
     async def console_path(self, uuid: str, device: str | None = None) -> str:
         """Where a console or serial device is reached. Raises OperationInvalid, InternalRefused."""

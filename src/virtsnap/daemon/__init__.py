@@ -1,0 +1,1 @@
+"""virtsnapd: the program around `virtsnap.server`. Options, configuration, systemd, signals."""

@@ -1,0 +1,34 @@
+"""What each procedure does: a coroutine of the procedure's name in one of these modules.
+
+It takes the session and the arguments in the order of `virtsnap.wire.tables`, and returns what is answered:
+nothing, the answer's only field, or a tuple of its fields. A procedure with a stream gets the stream before
+its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from virtsnap.server.calls import connect, domain, guest, host, lists, moments, save, snapshot, streams
+from virtsnap.wire.procedures import QEMU, REMOTE, Program
+
+Handler = Callable[..., Awaitable[Any]]
+
+
+def _handlers(program: Program, *modules: ModuleType) -> Mapping[int, Handler]:
+    names = {one.name: one.number for one in program if one.access != "e"}
+    return {
+        names[name]: function
+        for module in modules
+        for name, function in vars(module).items()
+        if name in names and callable(function)
+    }
+
+
+HANDLERS: Mapping[int, Mapping[int, Handler]] = {
+    REMOTE.number: _handlers(REMOTE, connect, domain, guest, host, lists, moments, save, snapshot, streams),
+    QEMU.number: _handlers(QEMU, guest),
+}
+"""By the program's and the procedure's number."""

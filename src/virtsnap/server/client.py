@@ -1,0 +1,312 @@
+"""One client: reads its frames, has its calls carried out side by side, writes the answers in whatever order.
+
+Everything is bounded: the size of a frame (small until the connection is open), the calls that are under way
+(more are not read), the bytes that wait for a client that does not read (then it is closed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from virtsnap.model.errors import InternalRefused, OperationDenied, VirtsnapError
+from virtsnap.server.calls import HANDLERS
+from virtsnap.server.consoles import Consoles
+from virtsnap.server.session import Session
+from virtsnap.server.streams import Stream
+from virtsnap.service.interface import Service
+from virtsnap.wire.errors import (
+    FROM_NONE,
+    FROM_RPC,
+    NO_CONNECT,
+    RPC,
+    WireError,
+    info_of,
+    not_supported,
+    unknown_procedure,
+)
+from virtsnap.wire.frames import FRAME_MAX, Frame, FrameReader, Kind, ProtocolError, Status
+from virtsnap.wire.keepalive import PING, Keepalive
+from virtsnap.wire.procedures import ERROR, KEEPALIVE, PROGRAMS, REMOTE, Procedure
+from virtsnap.wire.xdr import XdrError, pack
+
+logger = logging.getLogger("virtsnap.server")
+
+_GREETING_MAX = 64 * 1024
+"""The largest frame before the connection is open."""
+_CALLS_MAX = 64
+_STREAMS_MAX = 64
+_UNREAD_MAX = 1024 * 1024
+"""Bytes that may wait in the socket's buffer when something is sent that nobody waits for."""
+_STALL_SECONDS = 60.0
+_READ_BYTES = 256 * 1024
+
+_FEATURES = {
+    9: 1,  # strings among typed parameters
+    10: 1,  # keepalive
+    11: 1,  # XML_MIGRATABLE
+    14: 1,  # events with callback ids
+    16: 1,  # order of the arguments of network_update
+}
+"""virDrvFeature. Not answered with 1: migration, passing descriptors, close callbacks."""
+_KEEPALIVE_FEATURE = 10
+_READ_ONLY = 1
+_URI_PATHS = ("/system", "/session")
+
+
+class House(Protocol):
+    """What a client needs of the daemon."""
+
+    consoles: Consoles
+    default_uri: str
+
+    def service(self, readonly: bool) -> Service:
+        """The service, which all clients share."""
+        ...
+
+    def start(self, work: Any, name: str) -> asyncio.Task[None]:
+        """Run a call. It goes on when its client has gone, and is cancelled when the daemon ends."""
+        ...
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end, by the kernel's word."""
+
+    pid: int
+    uid: int
+    gid: int
+
+    def __str__(self) -> str:
+        return f"pid {self.pid}, uid {self.uid}"
+
+
+class Client:
+    """From the first byte to the last. `readonly`: it came by the read-only socket."""
+
+    def __init__(
+        self,
+        house: House,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: Peer,
+        *,
+        readonly: bool,
+    ) -> None:
+        self._house = house
+        self._reader = reader
+        self._writer = writer
+        self._readonly = readonly
+        self.peer = peer
+        self._frames = FrameReader(_GREETING_MAX)
+        self._keepalive = Keepalive()
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Semaphore(_CALLS_MAX)
+        self._sending = asyncio.Lock()
+        self._known = False
+        self._session: Session | None = None
+        self._streams: dict[tuple[int, int, int], Stream] = {}
+        self._closing = False
+
+    async def run(self) -> None:
+        """Serve until either side closes."""
+        pulse = asyncio.create_task(self._pulse())
+        try:
+            while not self._closing and (data := await self._reader.read(_READ_BYTES)):
+                self._keepalive.heard(self._loop.time())
+                for frame in self._frames.feed(data):
+                    await self._take(frame)
+        except ProtocolError as error:
+            logger.warning("client %s: %s", self.peer, error)
+        except ConnectionError:
+            pass
+        finally:
+            self._closing = True
+            pulse.cancel()
+            for stream in list(self._streams.values()):
+                await stream.close()
+            self._writer.close()
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._writer.wait_closed(), 5)
+            self._writer.transport.abort()
+
+    # --- in -------------------------------------------------------------------------------------------
+
+    async def _take(self, frame: Frame) -> None:
+        if frame.program == KEEPALIVE:
+            if (answer := self._keepalive.answer(frame)) is not None:
+                self.post(answer)
+        elif frame.kind in (Kind.STREAM, Kind.STREAM_HOLE):
+            stream = self._streams.get(_key(frame))
+            if stream is not None:  # else it is over, and this was on its way
+                await stream.take(frame)
+        elif frame.kind is Kind.CALL:
+            await self._room.acquire()
+            task = self._house.start(self._serve(frame), f"{frame.procedure} of {self.peer}")
+            task.add_done_callback(lambda _: self._room.release())
+            if not self._known or self._session is None:
+                await asyncio.wait({task})  # until the connection is open, one after the other
+        else:
+            raise ProtocolError(f"a client does not send {frame.kind.name}")
+
+    async def _serve(self, frame: Frame) -> None:
+        stream: Stream | None = None
+        try:
+            procedure = self._procedure(frame)
+            if procedure.streams:
+                stream = Stream(frame, self.send, self._forget)
+            payload = procedure.pack_answer(await self._call(procedure, frame, stream))
+            answer = frame.answer(payload)
+        except VirtsnapError as error:
+            answer = _refusal(frame, error)
+        except XdrError as error:
+            logger.warning("client %s: answer to %d: %s", self.peer, frame.procedure, error)
+            answer = _refusal(frame, WireError(RPC, FROM_RPC, "Unable to encode message payload"))
+        except Exception as error:
+            logger.exception("client %s: call %d", self.peer, frame.procedure)
+            answer = _refusal(frame, InternalRefused(f"{type(error).__name__}: {error}"))
+        if stream is not None and answer.status is Status.ERROR and stream.source is not None:
+            stream.source.close()
+        elif stream is not None and stream.source is not None:
+            self._streams[_key(frame)] = stream
+        with contextlib.suppress(ConnectionError):
+            await self.send(answer)
+            if stream is not None and stream.source is not None:
+                await self._begin(stream)
+
+    async def _begin(self, stream: Stream) -> None:
+        if self._closing:
+            await stream.close()
+        else:
+            stream.start()
+
+    def _forget(self, call: Frame) -> None:
+        self._streams.pop(_key(call), None)
+
+    def _procedure(self, frame: Frame) -> Procedure:
+        program = PROGRAMS.get(frame.program)
+        if program is None or frame.version != program.version:
+            raise WireError(RPC, FROM_RPC, f"Cannot find program {frame.program} version {frame.version}")
+        if frame.status is not Status.OK:
+            raise WireError(RPC, FROM_RPC, f"Unexpected message status {frame.status}")
+        procedure = program.get(frame.procedure)
+        if procedure is None or procedure.access == "e":
+            raise unknown_procedure(frame.procedure)
+        return procedure
+
+    async def _call(self, procedure: Procedure, frame: Frame, stream: Stream | None) -> Any:
+        if not self._known and procedure.name != "auth_list":
+            raise WireError(RPC, FROM_RPC, "authentication required")
+        try:
+            arguments = procedure.unpack_arguments(frame.payload)
+        except XdrError as error:
+            raise WireError(RPC, FROM_RPC, "Unable to decode message payload") from error
+        if procedure.program == REMOTE.number and procedure.name in _GREETINGS:
+            return await getattr(self, "_" + procedure.name)(*arguments)
+        if self._session is None:
+            raise WireError(1, FROM_RPC, "internal error: hypervisor connection not open")
+        if procedure.writes and self._session.readonly:
+            raise OperationDenied(f"read only access prevents {procedure.api}")
+        handler = HANDLERS[procedure.program].get(procedure.number)
+        if handler is None:
+            raise not_supported(procedure.api)
+        if stream is None:
+            return await handler(self._session, *arguments)
+        if len(self._streams) >= _STREAMS_MAX:
+            raise InternalRefused("too many streams")
+        return await handler(self._session, stream, *arguments)
+
+    # --- until the connection is open -----------------------------------------------------------------
+
+    async def _auth_list(self) -> list[int]:
+        self._known = True
+        return [0]  # none: the socket's mode and the peer's uid have decided already
+
+    async def _connect_supports_feature(self, feature: int) -> int:
+        if feature == _KEEPALIVE_FEATURE:
+            self._keepalive.start(self._loop.time())
+        elif self._session is None:
+            raise WireError(1, FROM_RPC, "internal error: hypervisor connection not open")
+        return _FEATURES.get(feature, 0)
+
+    async def _connect_open(self, name: str | None, flags: int) -> None:
+        if self._session is not None:
+            raise WireError(1, FROM_RPC, "internal error: connection already open")
+        if name is None:
+            raise WireError(1, FROM_RPC, "internal error: connection not open")
+        readonly = self._readonly or bool(flags & _READ_ONLY)
+        uri = _accepted(name) or self._house.default_uri
+        self._session = Session(self._house.service(readonly), uri, readonly, self._house.consoles)
+        self._frames.limit = FRAME_MAX
+
+    async def _connect_close(self) -> None:
+        self._loop.call_soon(self._reader.feed_eof)
+
+    # --- out ------------------------------------------------------------------------------------------
+
+    async def send(self, frame: Frame) -> None:
+        """Send, and wait until the socket takes it. Raises ConnectionError when the client is gone."""
+        data = frame.pack()
+        async with self._sending:
+            if self._writer.is_closing():
+                raise ConnectionResetError
+            self._writer.write(data)
+            try:
+                async with asyncio.timeout(_STALL_SECONDS):
+                    await self._writer.drain()
+            except TimeoutError as error:
+                self._give_up("does not read")
+                raise ConnectionResetError from error
+
+    def post(self, frame: Frame) -> None:
+        """Send without waiting; a client that leaves too much of that unread is given up."""
+        if self._writer.transport.get_write_buffer_size() > _UNREAD_MAX:
+            self._give_up("does not read")
+        elif not self._writer.is_closing():
+            self._writer.write(frame.pack())
+
+    def _give_up(self, why: str) -> None:
+        logger.warning("client %s %s: closed", self.peer, why)
+        self._closing = True
+        self._writer.transport.abort()
+
+    async def _pulse(self) -> None:
+        while True:
+            await asyncio.sleep(self._keepalive.interval)
+            ask, gone = self._keepalive.due(self._loop.time())
+            if gone:
+                self._give_up("does not answer")
+                return
+            if ask:
+                self.post(PING)
+
+
+_GREETINGS = frozenset({"auth_list", "connect_open", "connect_close", "connect_supports_feature"})
+
+
+def _key(frame: Frame) -> tuple[int, int, int]:
+    return frame.program, frame.procedure, frame.serial
+
+
+def _refusal(frame: Frame, error: VirtsnapError) -> Frame:
+    return frame.answer(pack(ERROR, info_of(error)), Status.ERROR)
+
+
+def _accepted(name: str) -> str:
+    """The URI that a client opens; empty for any. Raises WireError for one that is not ours."""
+    if not name:
+        return ""
+    parts = urlsplit(name)
+    if parts.scheme != "qemu" or parts.netloc:
+        raise WireError(NO_CONNECT, FROM_NONE, f"no connection driver available for {name}")
+    if parts.path not in _URI_PATHS:
+        raise WireError(
+            1,
+            FROM_NONE,
+            f"internal error: unexpected qemu URI path '{parts.path}', try qemu:///system",
+        )
+    return name

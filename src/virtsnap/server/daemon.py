@@ -1,0 +1,195 @@
+"""The daemon's sockets and clients, from the first to the clean end. Guests are not its: they stay."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtsnap.model.errors import SystemRefused, VirtsnapError
+from virtsnap.qemu.paths import socket_address
+from virtsnap.server.client import Client, Peer
+from virtsnap.server.consoles import Consoles
+from virtsnap.service.interface import Service
+
+logger = logging.getLogger("virtsnap.server")
+_UCRED = struct.Struct("3i")
+_END_SECONDS = 30.0
+_BACKLOG = 128
+
+
+@dataclass(frozen=True)
+class Door:
+    """A listening socket and what whoever comes by it may do."""
+
+    socket: socket.socket
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is too much."""
+
+    clients: int = 5000
+
+
+def listen(path: Path, *, mode: int, group: int | None = None) -> socket.socket:
+    """A socket at `path`, made with `mode`; one that a dead daemon has left is replaced.
+
+    Raises SystemRefused when it cannot be made, or when a living daemon has it.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with socket_address(str(path)) as address:
+            if _answers(address):
+                raise SystemRefused(f"Failed to bind socket to '{path}': another daemon listens there")
+            path.unlink(missing_ok=True)
+            before = os.umask(0o777)  # nobody comes in before mode and group are set
+            try:
+                sock.bind(address)
+            finally:
+                os.umask(before)
+        if group is not None:
+            os.chown(path, -1, group)
+        os.chmod(path, mode)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise SystemRefused(f"Failed to bind socket to '{path}': {error.strerror}") from error
+    except SystemRefused:
+        sock.close()
+        raise
+    return sock
+
+
+def _answers(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except BlockingIOError:
+            return True
+        return True
+
+
+class Daemon:
+    """Serves `service` (and `readonly_service` to those who may only look) to whoever may come in.
+
+    `users`: only these may come; None: whoever the socket's mode lets in.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        readonly_service: Service,
+        *,
+        default_uri: str = "qemu:///system",
+        users: frozenset[int] | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
+        self._services = (service, readonly_service)
+        self.default_uri = default_uri
+        self._users = users
+        self._limits = limits
+        self.consoles = Consoles()
+        self._servers: list[asyncio.Server] = []
+        self._clients: dict[Client, asyncio.Task[None]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def open(self, doors: list[Door]) -> None:
+        """Begin to serve."""
+        for door in doors:
+
+            async def met(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, readonly: bool = door.readonly
+            ) -> None:
+                await self._met(reader, writer, readonly)
+
+            self._servers.append(await asyncio.start_unix_server(met, sock=door.socket))
+
+    async def close(self) -> None:
+        """Let nobody in, end what is under way (it undoes what it has begun), let everybody go."""
+        for server in self._servers:
+            server.close()
+        calls = set(self._calls)
+        for call in calls:
+            call.cancel()
+        if calls:
+            _, left = await asyncio.wait(calls, timeout=_END_SECONDS)
+            if left:
+                logger.warning("%d calls did not end; the next start brings them to their end", len(left))
+        clients = set(self._clients.values())
+        for client in clients:
+            client.cancel()
+        if clients:
+            await asyncio.wait(clients, timeout=_END_SECONDS)
+        for service in self._services:
+            await service.close()
+
+    @property
+    def idle(self) -> bool:
+        """Nobody is here and nothing is done."""
+        return not self._clients and not self._calls
+
+    async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, readonly: bool) -> None:
+        peer = _peer(writer)
+        refusal = self._refusal(peer)
+        if refusal is not None:
+            logger.warning("client %s: %s", peer, refusal)
+            writer.transport.abort()
+            return
+        client = Client(self, reader, writer, peer, readonly=readonly)
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients[client] = task
+        try:
+            await client.run()
+        finally:
+            del self._clients[client]
+
+    def _refusal(self, peer: Peer) -> str | None:
+        if self._users is not None and peer.uid not in self._users:
+            return "not allowed"
+        if len(self._clients) >= self._limits.clients:
+            return f"there are {self._limits.clients} already"
+        return None
+
+    # --- for clients ----------------------------------------------------------------------------------
+
+    def service(self, readonly: bool) -> Service:
+        """The service, which all clients share."""
+        return self._services[readonly]
+
+    def start(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """Run a call. It goes on when its client has gone, and is cancelled when the daemon ends."""
+        task = asyncio.create_task(work, name=name)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return task
+
+
+async def awake(service: Service) -> None:
+    """Look at every domain once: what a crash has left unfinished is brought to its end."""
+    try:
+        handles = await service.list_domains()
+    except VirtsnapError as error:
+        logger.warning("%s", error)
+        return
+    for handle in handles:
+        with contextlib.suppress(VirtsnapError):
+            await service.lookup_by_uuid(handle.uuid)
+
+
+def _peer(writer: asyncio.StreamWriter) -> Peer:
+    sock = writer.get_extra_info("socket")
+    return Peer(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
