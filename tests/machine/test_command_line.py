@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,26 @@ def test_a_generation_id_can_be_replaced() -> None:
     top = "<genid>a5a5a5a5-1111-2222-3333-444455556666</genid>"
     assert front(start(top=top), "vmgenid0")["guid"].startswith("a5a5")
     assert front(start(top=top, launch=Launch("/r", gen_id="new")), "vmgenid0")["guid"] == "new"
+
+
+@pytest.mark.parametrize(
+    ("secret", "time"),
+    [
+        ("passwd='x'", "never"),
+        ("passwd='x' passwdValidTo='2001-09-09T01:46:41'", "1000000001"),
+        ("passwd='x' passwdValidTo='2001-09-09T01:46:40'", "now"),
+        ("passwd=''", "now"),
+    ],
+)
+def test_a_password_is_a_command(secret: str, time: str) -> None:
+    line = start(f"<graphics type='vnc' {secret}/>", launch=replace(LAUNCH, now=1_000_000_000))
+    assert values(line, "-vnc") == ["127.0.0.1:0,to=9999,password=on,audiodev=audio1"]
+    password = "x" if "x" in secret.split()[0] else ""
+    assert line.commands == (
+        ("set_password", {"protocol": "vnc", "password": password}),
+        ("expire_password", {"protocol": "vnc", "time": time}),
+    )
+    assert "x'" not in " ".join(line.argv)
 
 
 def test_vnc() -> None:

@@ -43,7 +43,7 @@ DISK = "<disk><source file='/a'/><target dev='vda'/>{}</disk>"
         (domain("<interface type='network'><source network='d'/></interface>"), "type='network'"),
         (domain("<interface type='user'><mtu size='9000'/></interface>"), "element <devices/interface/mtu>"),
         (domain("<graphics type='spice'/>"), "type='spice' of <devices/graphics>"),
-        (domain("<graphics type='vnc' passwd='x'/>"), "attribute 'passwd' of <devices/graphics>"),
+        (domain("<graphics type='vnc' connected='keep'/>"), "'connected' of <devices/graphics>"),
         (domain(DISK.format("<iotune><total_bytes_sec>1</total_bytes_sec></iotune>")), "devices/disk/iotune"),
         (domain(DISK.format("<transient/>")), "element <devices/disk/transient>"),
         (domain(DISK.replace("<disk>", "<disk rawio='yes'>").format("")), "attribute 'rawio'"),

@@ -368,7 +368,6 @@ class DomainDefinition:
         root = self.tree()
         for graphics in root.iterfind("devices/graphics"):
             _drop(graphics, "passwd")
-            _drop(graphics, "passwdValidTo")
         return DomainDefinition(root)
 
     def with_disk_source(

@@ -254,11 +254,16 @@ def inputs(root: etree._Element) -> None:
 
 
 def graphics(root: etree._Element) -> None:
-    """Ports and listeners of VNC displays."""
+    """Ports and listeners of displays; a password's end only with a password."""
     for device in tree.children(root, "graphics"):
         if device.get("type") not in ("vnc", "spice"):
             continue
+        if device.get("passwd") is None and "passwdValidTo" in device.attrib:
+            del device.attrib["passwdValidTo"]
         listen = device.find("listen")
+        if listen is None and device.get("type") == "vnc" and device.get("socket") is not None:
+            listen = etree.Element("listen", type="socket", socket=device.get("socket", ""))
+            device.insert(0, listen)
         if listen is not None and listen.get("type") == "socket":
             for name in ("port", "autoport"):
                 if name in device.attrib:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import calendar
+import re
 from collections.abc import Mapping
 
 from lxml import etree
@@ -182,7 +184,8 @@ def display_args(root: etree._Element) -> list[str]:
     for audio in tree.children(root, "audio"):
         argv += ["-audiodev", options.to_json({"id": f"audio{audio.get('id')}", "driver": "none"})]
     for graphics in tree.children(root, "graphics"):
-        argv += ["-vnc", f"{_vnc(graphics)},audiodev={audio_id(root)}"]
+        secret = ",password=on" if graphics.get("passwd") is not None else ""
+        argv += ["-vnc", f"{_vnc(graphics)}{secret},audiodev={audio_id(root)}"]
         keymap = graphics.get("keymap")
         if keymap is not None:
             argv += ["-k", keymap]
@@ -323,9 +326,27 @@ def panic_args(root: etree._Element) -> list[str]:
     return [word for _ in tree.children(root, "panic") for word in options.device({"driver": "pvpanic"})]
 
 
+def _password(graphics: etree._Element, now: int) -> list[tuple[str, Json]]:
+    password, until = graphics.get("passwd"), graphics.get("passwdValidTo")
+    if password is None:
+        return []
+    # UTC; any day up to the 31st, as mktime takes it
+    parts = [int(part) for part in re.findall(r"\d+", until)] if until is not None else []
+    seconds = calendar.timegm((*parts, 0, 0, 0)) if parts else None
+    time = "never" if seconds is None else str(seconds)
+    if password == "" or (seconds is not None and seconds <= now):
+        time = "now"  # nobody gets in
+    return [
+        ("set_password", {"protocol": "vnc", "password": password}),
+        ("expire_password", {"protocol": "vnc", "time": time}),
+    ]
+
+
 def later_commands(root: etree._Element, launch: Launch) -> list[tuple[str, Json]]:
-    """QMP commands for what has no option: links that are down, the balloon's statistics."""
+    """QMP commands for what has no option: links that are down, the balloon's statistics, passwords."""
     commands: list[tuple[str, Json]] = []
+    for graphics in tree.children(root, "graphics"):
+        commands += _password(graphics, launch.now)
     for interface in tree.children(root, "interface"):
         if tree.attribute(interface, "link", "state") == "down":
             commands.append(("set_link", {"name": alias_of(interface), "up": False}))

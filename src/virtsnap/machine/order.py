@@ -100,7 +100,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     ),
     "input": ("type", "bus", "model"),
     "graphics": (
-        *("type", "port", "autoport", "websocket", "listen", "keymap", "sharePolicy", "passwd"),
+        *("type", "socket", "port", "autoport", "websocket", "listen", "keymap", "sharePolicy", "passwd"),
         *("passwdValidTo", "connected", "powerControl"),
     ),
     "listen": ("type", "address", "network", "socket"),

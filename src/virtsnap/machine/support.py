@@ -131,7 +131,8 @@ _DEVICES = _node(
     channel=_node(_CHARACTER_TYPES, target=_node("type=virtio name state"), **_CHARACTER),
     input=_node("type=tablet|mouse|keyboard bus=usb|ps2|virtio", **_BASE),
     graphics=_node(
-        "type=vnc port autoport listen keymap socket", listen=_node("type=address|socket address socket")
+        "type=vnc port autoport listen keymap socket passwd passwdValidTo",
+        listen=_node("type=address|socket address socket"),
     ),
     sound=_node("model=ich6|ich9|ac97|es1370", **_BASE),
     audio=_node("id type=none"),

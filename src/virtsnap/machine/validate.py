@@ -5,10 +5,14 @@ Combinations that no QEMU can build. What this engine alone cannot do is in `sup
 
 from __future__ import annotations
 
+import re
+
 from lxml import etree
 
 from virtsnap.machine import tree
-from virtsnap.model.errors import ConfigUnsupported, XmlError
+from virtsnap.model.errors import ConfigUnsupported, InternalRefused, XmlError
+
+_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
 def pci_root(root: etree._Element, *, q35: bool) -> None:
@@ -24,16 +28,30 @@ def pci_root(root: etree._Element, *, q35: bool) -> None:
 
 
 def validate(root: etree._Element, *, q35: bool) -> None:
-    """Raises ConfigUnsupported in libvirt's words for a completed definition that cannot be."""
+    """Refuse a completed definition that cannot be, in libvirt's words.
+
+    Raises ConfigUnsupported, InternalRefused.
+    """
     _cpu(root)
     _consoles(root)
     _videos(root)
+    for graphics in tree.children(root, "graphics"):
+        _password(graphics)
     for watchdog in tree.children(root, "watchdog"):
         model = watchdog.get("model")
         if (model == "ib700" and q35) or (model == "itco" and not q35):
             raise ConfigUnsupported(f"{model} model of watchdog cannot be used with this machine type")
     for disk in tree.children(root, "disk"):
         _disk(disk)
+
+
+def _password(graphics: etree._Element) -> None:
+    password, until = graphics.get("passwd"), graphics.get("passwdValidTo")
+    if until is not None and not _TIME.fullmatch(until):
+        raise InternalRefused(f"cannot parse password validity time '{until}', expect YYYY-MM-DDTHH:MM:SS")
+    size = len((password or "").encode())
+    if graphics.get("type") == "vnc" and size > 8:
+        raise ConfigUnsupported(f"VNC password is {size} characters long, only 8 permitted")
 
 
 def _cpu(root: etree._Element) -> None:
