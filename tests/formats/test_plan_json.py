@@ -157,6 +157,6 @@ def test_one_line_of_json_that_people_can_read() -> None:
     plan = Plan("create", "s\N{LATIN SMALL LETTER E WITH ACUTE}", prepare=(PauseGuest(),), commit=Declare())
     found = json.loads(plan_json.dumps(plan))
     assert found["is"] == "Plan"
-    assert found["prepare"] == {"list": [{"is": "PauseGuest"}]}
+    assert found["prepare"] == {"list": [{"is": "PauseGuest", "given_up": None}]}
     assert "s\N{LATIN SMALL LETTER E WITH ACUTE}" in plan_json.dumps(plan)
     assert plan_json.dumps(StoreWrite()) == plan_json.dumps(StoreWrite())

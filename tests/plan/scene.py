@@ -11,7 +11,7 @@ from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.facts import DomainFacts
 from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
-from virtsnap.model.steps import Plan, StoreWrite
+from virtsnap.model.steps import Announce, Plan, StoreWrite
 from virtsnap.plan import create, delete, lifecycle, revert
 from virtsnap.plan.describe import sentence
 from virtsnap.plan.requests import DeleteRequest, RevertRequest
@@ -123,7 +123,7 @@ def lines(plan: Plan) -> list[str]:
     phases = [("prepare", step) for step in plan.prepare]
     phases += [("commit", plan.commit)]
     phases += [("finish", step) for step in plan.finish]
-    return [f"{phase}: {sentence(step)}" for phase, step in phases]
+    return [f"{phase}: {sentence(step)}" for phase, step in phases if not isinstance(step, Announce)]
 
 
 def write_of(plan: Plan) -> StoreWrite:

@@ -25,6 +25,7 @@ from virtsnap.model.facts import DomainFacts, FileFacts, ImageFacts, ImageRole, 
 from virtsnap.model.flags import SnapshotCreate as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState, SnapshotTree
 from virtsnap.model.steps import (
+    Announce,
     AttachOverlay,
     CreateOverlay,
     Declare,
@@ -134,7 +135,7 @@ def lines(plan: Plan) -> list[str]:
     phases = [("prepare", x) for x in plan.prepare]
     phases += [("commit", plan.commit)]
     phases += [("finish", x) for x in plan.finish]
-    return [f"{phase}: {sentence(step)}" for phase, step in phases]
+    return [f"{phase}: {sentence(step)}" for phase, step in phases if not isinstance(step, Announce)]
 
 
 def write(plan: Plan) -> StoreWrite:

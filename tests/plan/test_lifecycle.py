@@ -9,7 +9,8 @@ import pytest
 from tests.plan.simulation import UUID, disk_xml, domain_xml, instance_of
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.errors import OperationInvalid
-from virtsnap.model.steps import KillQemu, ResumeGuest, StartQemu, StoreWrite
+from virtsnap.model.event import Detail
+from virtsnap.model.steps import Announce, KillQemu, ResumeGuest, StartQemu, StoreWrite
 from virtsnap.plan.lifecycle import plan_start, plan_stop
 
 XML = domain_xml(disk_xml("vda", "/a"))
@@ -23,7 +24,10 @@ def test_start(paused: bool) -> None:
     reason = Reason.PAUSED_USER if paused else Reason.RUNNING_BOOTED
     assert plan.prepare == (StartQemu(4, "/root/run/4", XML, incoming=False),)
     assert plan.commit == StoreWrite(record=replace(OFF, live_xml=XML, reason=reason), started="/root/run/4")
-    assert plan.finish == (() if paused else (ResumeGuest(),))
+    if paused:
+        assert plan.finish == (Announce((Detail.STARTED_BOOTED, Detail.SUSPENDED_PAUSED)),)
+    else:
+        assert plan.finish == (ResumeGuest(), Announce((Detail.STARTED_BOOTED,)))
     assert (plan.operation, plan.subject) == ("start", "d")
 
 
@@ -31,7 +35,8 @@ def test_stop() -> None:
     plan = plan_stop(ON, Reason.SHUTOFF_DESTROYED)
     assert plan.prepare == ()
     assert plan.commit == StoreWrite(record=OFF)
-    assert plan.finish == (KillQemu("/root/run/3"),)
+    told = (Detail.SHUTDOWN_HOST, Detail.STOPPED_DESTROYED)
+    assert plan.finish == (KillQemu("/root/run/3"), Announce(told, ended="/root/run/3"))
 
 
 def test_refusals() -> None:

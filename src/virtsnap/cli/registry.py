@@ -47,6 +47,7 @@ GROUPS = (
             Entry("domuuid", "convert a domain name or id to domain UUID", "names"),
             Entry("dumpxml", "domain information in XML", "dumpxml"),
             Entry("edit", "edit XML configuration for a domain", "edit"),
+            Entry("event", "Domain Events", "event"),
             Entry("export-libvirt", "write a domain and its snapshots as libvirt keeps them", "libvirt"),
             Entry("flatten", "make disks independent of what they stand on", "flatten"),
             Entry("import-libvirt", "take over a domain of libvirt with its snapshots", "libvirt"),

@@ -81,7 +81,7 @@ async def job(world: World, operation: str) -> AsyncIterator[None]:
     told = world.report
     board = _Board(world.root, world.uuid, operation, told)
     with board:
-        world.report = board.report
+        world.report, world.job = board.report, board.info
         try:
             yield
         except asyncio.CancelledError:
@@ -96,7 +96,7 @@ async def job(world: World, operation: str) -> AsyncIterator[None]:
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.sleep(0)
         finally:
-            world.report = told
+            world.report, world.job = told, JobInfo
             board.taken_back()
 
 
@@ -180,6 +180,10 @@ class _Board:
         # A merge is a merge: what it is for is known here.
         told = JobOperation.FLATTEN.word if self._note.operation == "flatten" else label
         self._told(told, done, total)
+
+    def info(self) -> JobInfo:
+        """How far it is."""
+        return self._note.info(JobType.COMPLETED)
 
     def complete(self) -> None:
         """It went well."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+from virtsnap.engine import telling
 from virtsnap.engine.world import events_path
-from virtsnap.model.domain import DomainRecord, DomainState, Reason
+from virtsnap.model.domain import DomainRecord, DomainState, Instance, Reason
+from virtsnap.model.event import Detail, ended
 from virtsnap.qemu import events, process
 from virtsnap.store.database import Store
 
@@ -25,6 +27,18 @@ def observed(record: DomainRecord) -> DomainRecord:
     if not process.alive(instance):
         return replace(record, live_xml=None, instance=None, reason=events.exit_reason(log))
     return replace(record, reason=_living(record.reason, log))
+
+
+def _end(instance: Instance, reason: Reason) -> tuple[Detail, ...]:
+    """What is told of a QEMU that has ended by itself, or was ended by somebody unknown."""
+    if reason is Reason.SHUTOFF_CRASHED and events.panicked(
+        events.read_events(events_path(instance.run_dir))
+    ):
+        return (Detail.STOPPED_CRASHED,)
+    if reason is Reason.SHUTOFF_DESTROYED:
+        # libvirt's words for a QEMU that is told to end behind its back.
+        return (Detail.SHUTDOWN_HOST, Detail.STOPPED_SHUTDOWN)
+    return ended(reason, by_us=False)
 
 
 def _living(recorded: Reason, log: tuple[events.Event, ...]) -> Reason:
@@ -59,10 +73,15 @@ def settle(store: Store, record: DomainRecord) -> DomainRecord:
     A transient domain that ended is forgotten; its record comes back all the same, for the last word on it.
     """
     now = observed(record)
-    ended = not now.active and not now.persistent
-    if now == record and not ended:
+    forgotten = not now.active and not now.persistent
+    if now == record and not forgotten:
+        telling.overhear(store, record.uuid)
         return now
     with store.transaction() as tx:
+        telling.overhear_in(tx, store, record.uuid)
+        if record.instance is not None and now.instance is None:
+            telling.tell(tx, record, *_end(record.instance, now.reason))
+            tx.delete_event_log(record.instance.run_dir)
         if now.active or now.persistent:
             tx.put_domain(now)
         else:

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 from virtsnap.engine.locks import holder
 from virtsnap.engine.steps import do_step, probe_step, undo_step
-from virtsnap.engine.steps.store_write import apply
+from virtsnap.engine.steps.store_write import announce, apply
 from virtsnap.engine.world import World
 from virtsnap.formats import plan_json
 from virtsnap.model.errors import ErrorCode, Failed, Outcome, VirtsnapError
 from virtsnap.model.facts import DomainFacts
-from virtsnap.model.steps import Declare, MergeImages, Plan, Step, StoreWrite
+from virtsnap.model.steps import Announce, Declare, MergeImages, Plan, Step, StoreWrite
 
 T = TypeVar("T")
 
@@ -143,14 +143,17 @@ class Runner:
         noted = self._noted(first)
         written = max((index + 1 for index in noted if isinstance(plan.finish[index], StoreWrite)), default=0)
         for index, step in enumerate(plan.finish):
-            if index < written:
+            if index < written or (index in noted and isinstance(step, Announce)):
                 continue
             self._world.settled = index in noted
             self._world.settle = partial(self._settle_step, first + index)
             try:
-                if isinstance(step, StoreWrite):
+                if isinstance(step, StoreWrite | Announce):
                     with self._world.store.transaction() as tx:
-                        apply(self._world, tx, step)
+                        if isinstance(step, Announce):
+                            announce(self._world, tx, step)
+                        else:
+                            apply(self._world, tx, step)
                         tx.record(self._world.uuid, first + index, "done")
                 elif isinstance(step, MergeImages):
                     await do_step(self._world, step)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from virtsnap.model.domain import DomainRecord, Instance
 from virtsnap.model.errors import NoDomain
+from virtsnap.model.job import JobInfo
 from virtsnap.qemu import process
 from virtsnap.qemu.background import Capture
 from virtsnap.qemu.monitor import Monitor, MonitorLost
@@ -45,6 +46,8 @@ class World:
     """Note that, durably, or with False take it back. The runner gives both to each finish step."""
     captures: dict[str, Capture] = field(default_factory=dict)
     """Memory that is being written while the guest runs, by path: begun by one step, completed by another."""
+    job: Callable[[], JobInfo] = JobInfo
+    """How far the operation is (`engine.jobs`)."""
     _monitors: dict[str, Monitor] = field(default_factory=dict)
 
     def record(self) -> DomainRecord:

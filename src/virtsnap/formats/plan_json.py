@@ -12,7 +12,7 @@ import json
 from enum import Enum
 from typing import Any, TypeVar
 
-from virtsnap.model import domain, facts, snapshot, steps
+from virtsnap.model import domain, event, facts, snapshot, steps
 from virtsnap.model.errors import Damaged
 
 _RECORDS: dict[str, type[Any]] = {
@@ -23,7 +23,7 @@ _RECORDS: dict[str, type[Any]] = {
 }
 _ENUMS: dict[str, type[Enum]] = {
     cls.__name__: cls
-    for module in (domain, facts, snapshot)
+    for module in (domain, event, facts, snapshot)
     for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, Enum)
 }

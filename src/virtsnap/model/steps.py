@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from virtsnap.model.domain import DomainRecord, Reason
+from virtsnap.model.event import Detail
 from virtsnap.model.facts import ImageRole, MappedMemory, MemoryWay
 from virtsnap.model.snapshot import Snapshot
 
@@ -43,6 +44,9 @@ class AttachOverlay:
 @dataclass(frozen=True)
 class PauseGuest:
     """Stop the virtual CPUs."""
+
+    given_up: Reason | None = None
+    """Why the guest runs once this was undone, if not as before."""
 
 
 @dataclass(frozen=True)
@@ -339,6 +343,17 @@ class StoreWrite:
 
 
 @dataclass(frozen=True)
+class Announce:
+    """Tell whoever watches what has happened; never the commit."""
+
+    details: tuple[Detail, ...] = ()
+    ended: str | None = None
+    """Run folder of a QEMU whose end is told with it."""
+    agent_awaited: bool = False
+    """The guest has an agent's channel that nobody has opened yet."""
+
+
+@dataclass(frozen=True)
 class Declare:
     """No effect of its own: the journal's commit record is the commit."""
 
@@ -375,6 +390,7 @@ Step = (
     | RestoreFile
     | DeleteTag
     | StoreWrite
+    | Announce
     | Declare
 )
 

@@ -56,6 +56,7 @@ from virtsnap.model.steps import (
 )
 from virtsnap.plan.agent import usable_agent
 from virtsnap.plan.align import IsRegular, align
+from virtsnap.plan.announce import stopped
 from virtsnap.plan.describe import mib
 from virtsnap.plan.internal import (
     check_internal,
@@ -564,6 +565,8 @@ def _plan_active(
     if memory and snapshot.memory_file is not None:
         finish.append(SealMemory(snapshot.memory_file))
     finish.append(_write(facts, request, snapshot, disks, after))
+    if halt and record.instance is not None:
+        finish.append(stopped(record.instance.run_dir, Reason.SHUTOFF_FROM_SNAPSHOT))
     return Plan(
         operation="create",
         subject=snapshot.name,

@@ -33,7 +33,8 @@ def describe(plan: s.Plan) -> Description:
     merges = [sentence(x) for x in plan.steps if isinstance(x, s.MergeImages)]
     phases = [("prepare", x) for x in plan.prepare]
     phases += [("commit", plan.commit)]
-    phases += [("finish", x) for x in plan.finish]
+    # That it is told changes nothing of the domain: no line of its own.
+    phases += [("finish", x) for x in plan.finish if not isinstance(x, s.Announce)]
     return Description(
         tuple(makes),
         tuple(removes),
@@ -110,6 +111,8 @@ def sentence(step: s.Step) -> str:
             return f"delete internal snapshot '{name}' from {path}"
         case s.StoreWrite():
             return "write it down: " + (", ".join(_written(step)) or "the domain's definition")
+        case s.Announce(details=details):
+            return "tell whoever watches: " + (", ".join(x.name.lower() for x in details) or "agent awaited")
         case s.Declare():
             return "declare the operation decided"
 

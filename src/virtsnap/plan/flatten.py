@@ -135,7 +135,7 @@ def _merge(
         down=False,
         below=below.path if below is not None else None,
         below_format=below.format if below is not None else None,
-        job=f"virtsnap-flatten-{number}",
+        job=f"virtsnap-flatten-{disk.target}-{number}",
         bytes=min(sum(image.actual_size for image in run), top.virtual_size),
     )
 

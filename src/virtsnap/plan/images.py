@@ -308,7 +308,8 @@ class ImageGraph:
                 down=down,
                 below=below,
                 below_format=self.images[base].backing_format if below is not None else None,
-                job=f"{job_prefix}-{len(result.merges)}",
+                # The disk is told with the job's events.
+                job=f"{job_prefix}-{targets.get(top) or 'image'}-{len(result.merges)}",
                 bytes=down_bytes if down else up_bytes,
             )
         )

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.errors import OperationInvalid
+from virtsnap.model.event import Detail
 from virtsnap.model.steps import KillQemu, Plan, ResumeGuest, StartQemu, StoreWrite
+from virtsnap.plan.announce import agent_awaited, stopped, told
 from virtsnap.plan.nvram import reset_nvram
 
 
@@ -19,6 +21,12 @@ def plan_start(record: DomainRecord, *, id: int, root: str, paused: bool, fresh_
         raise OperationInvalid("domain is already running")
     run_dir = f"{root}/run/{id}"
     reason = Reason.PAUSED_USER if paused else Reason.RUNNING_BOOTED
+    # That it runs is told before that it was started: libvirt's order.
+    then = (
+        (told(Detail.STARTED_BOOTED, Detail.SUSPENDED_PAUSED),)
+        if paused
+        else (ResumeGuest(), told(Detail.STARTED_BOOTED))
+    )
     return Plan(
         operation="start",
         subject=record.name,
@@ -27,7 +35,7 @@ def plan_start(record: DomainRecord, *, id: int, root: str, paused: bool, fresh_
             StartQemu(id, run_dir, record.config_xml, incoming=False),
         ),
         commit=StoreWrite(record=replace(record, live_xml=record.config_xml, reason=reason), started=run_dir),
-        finish=() if paused else (ResumeGuest(),),
+        finish=(*agent_awaited(record.config_xml), *then),
     )
 
 
@@ -39,5 +47,5 @@ def plan_stop(record: DomainRecord, reason: Reason) -> Plan:
         operation="destroy",
         subject=record.name,
         commit=StoreWrite(record=replace(record, live_xml=None, instance=None, reason=reason)),
-        finish=(KillQemu(record.instance.run_dir),),
+        finish=(KillQemu(record.instance.run_dir), stopped(record.instance.run_dir, reason)),
     )

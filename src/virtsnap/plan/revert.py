@@ -24,6 +24,7 @@ from virtsnap.model.errors import (
     RevertRisky,
     SystemRefused,
 )
+from virtsnap.model.event import Detail
 from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
 from virtsnap.model.flags import SnapshotRevert as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
@@ -41,6 +42,7 @@ from virtsnap.model.steps import (
     StoreWrite,
 )
 from virtsnap.plan.align import overlay_path
+from virtsnap.plan.announce import agent_awaited, stopped, told
 from virtsnap.plan.exclusive import held_alone
 from virtsnap.plan.images import ImageGraph, frozen_images
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, stood_on, strip_copies
@@ -465,7 +467,28 @@ def _new_images(target: _Target) -> list[Step]:
 
 def _old(facts: DomainFacts) -> list[Step]:
     instance = facts.record.instance
-    return [] if instance is None else [KillQemu(instance.run_dir)]
+    if instance is None:
+        return []
+    return [KillQemu(instance.run_dir), stopped(instance.run_dir, Reason.SHUTOFF_FROM_SNAPSHOT)]
+
+
+def _go_on(target: _Target) -> list[Step]:
+    """The new QEMU as it is to be, and libvirt's words on it."""
+    if not target.starts:
+        return []
+    steps = agent_awaited(target.live_xml)
+    from_memory = target.memory is not None or target.loads_internal
+    if target.runs and from_memory:
+        return [*steps, told(Detail.STARTED_FROM_SNAPSHOT), ResumeGuest()]
+    if target.runs:
+        return [*steps, ResumeGuest(), told(Detail.STARTED_FROM_SNAPSHOT)]
+    if target.memory is not None:
+        steps.append(SettleGuest())
+    return [*steps, told(Detail.STARTED_FROM_SNAPSHOT, Detail.SUSPENDED_FROM_SNAPSHOT)]
+
+
+def _redefined(facts: DomainFacts) -> list[Step]:
+    return [told(Detail.DEFINED_FROM_SNAPSHOT)] if facts.record.persistent else []
 
 
 def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
@@ -478,10 +501,8 @@ def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
         prepare += steps
         record = replace(record, live_xml=target.live_xml, reason=target.reason)
     finish: list[Step] = [*_old(facts), *target.nvram]
-    if target.runs:
-        finish.append(ResumeGuest())
-    elif target.memory is not None:
-        finish.append(SettleGuest())
+    finish += _go_on(target)
+    finish += _redefined(facts)
     finish += strip_copies(facts, target.internal)
     finish += [RemoveFile(path) for path in target.removes]
     return Plan(
@@ -505,10 +526,8 @@ def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
         finish += applies
     if target.starts:
         finish += [*steps, StoreWrite(record=started, started=run_dir)]
-    if target.runs:
-        finish.append(ResumeGuest())
-    elif target.memory is not None:
-        finish.append(SettleGuest())
+    finish += _go_on(target)
+    finish += _redefined(facts)
     finish += strip_copies(facts, target.internal)
     removes = [RemoveFile(path) for path in target.removes]
     return Plan(

@@ -25,6 +25,7 @@ from virtsnap.model.errors import (
     OperationUnsupported,
     SystemRefused,
 )
+from virtsnap.model.event import Detail
 from virtsnap.model.facts import DomainFacts, FileFacts, MemoryWay
 from virtsnap.model.flags import DomainSaveRestore as Flag
 from virtsnap.model.steps import (
@@ -43,6 +44,7 @@ from virtsnap.model.steps import (
     Step,
     StoreWrite,
 )
+from virtsnap.plan.announce import agent_awaited, stopped, told
 from virtsnap.plan.nvram import reset_nvram
 
 FORMATS = ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
@@ -77,6 +79,8 @@ class RestoreRequest:
     reason_paused: Reason = Reason.PAUSED_MIGRATION
     removes: tuple[str, ...] = ()
     """Files that are used up by it: the managed save and its note."""
+    paused_by_user: bool = False
+    """The guest stands still since its start was asked for so, not since it was saved so."""
 
 
 def check_flags(flags: int, function: str, *, allowed: Flag | None = None) -> Flag:
@@ -126,7 +130,7 @@ def plan_save(facts: DomainFacts, request: SaveRequest) -> Plan:
     direct = _direct(flags, request.format == "sparse", facts.qemu_version)
     place = _place(facts, request)
     running = record.state is DomainState.RUNNING
-    prepare: list[Step] = [PauseGuest()] if running else []
+    prepare: list[Step] = [PauseGuest(given_up=Reason.RUNNING_SAVE_CANCELED)] if running else []
     prepare += [
         SaveMemory(
             path=place,
@@ -145,6 +149,7 @@ def plan_save(facts: DomainFacts, request: SaveRequest) -> Plan:
     ]
     finish: list[Step] = [] if place == request.path else [MoveFile(place, request.path)]
     finish.append(KillQemu(record.instance.run_dir))
+    finish.append(stopped(record.instance.run_dir, Reason.SHUTOFF_SAVED))
     if request.note is not None:
         finish.append(NoteDisks(request.note, noted(request.xml, record.config_xml)))
     return Plan(
@@ -213,7 +218,12 @@ def plan_restore(
     run_dir = f"{root}/run/{id}"
     channels = (request.channels or 1) if direct else request.channels or 0
     finish: list[Step] = [RemoveFile(path) for path in request.removes]
-    finish.append(ResumeGuest() if request.runs else SettleGuest())
+    finish += agent_awaited(request.xml)
+    if request.runs:
+        finish += [told(Detail.STARTED_RESTORED), ResumeGuest()]
+    else:
+        why = Detail.SUSPENDED_PAUSED if request.paused_by_user else Detail.SUSPENDED_RESTORED
+        finish += [SettleGuest(), told(Detail.STARTED_RESTORED, why)]
     reason = Reason.RUNNING_RESTORED if request.runs else request.reason_paused
     return Plan(
         operation="restore",

@@ -60,20 +60,32 @@ def read_events(path: str) -> tuple[Event, ...]:
     A last line that QEMU has not finished, or could not (full disk), is left out, as are the greeting and the
     answer to the handshake. Raises OSError when the log is there and cannot be read.
     """
+    return read_events_from(path, 0, unfinished=True)[0]
+
+
+def read_events_from(path: str, position: int, *, unfinished: bool = False) -> tuple[tuple[Event, ...], int]:
+    """The events behind `position`, in bytes, and where the next ones will be.
+
+    Without `unfinished` a last line that has no end yet is left for the next time. Raises OSError as
+    `read_events` does.
+    """
     try:
         with open(path, "rb") as file:
-            lines = file.read().splitlines()
+            file.seek(position)
+            text = file.read()
     except FileNotFoundError:
-        return ()
+        return (), position
+    if not unfinished:
+        text = text[: text.rfind(b"\n") + 1]
     found = []
-    for line in lines:
+    for line in text.splitlines():
         try:
             message = json.loads(line)
         except ValueError:
             continue
         if isinstance(message, dict) and "event" in message:
             found.append(Event.from_message(message))
-    return tuple(found)
+    return tuple(found), position + len(text)
 
 
 def exit_reason(events: Sequence[Event]) -> Reason:
@@ -90,6 +102,11 @@ def exit_reason(events: Sequence[Event]) -> Reason:
     cause = announced.data.get("reason", "")
     guest = bool(announced.data.get("guest", False))
     return _EXIT.get(cause, Reason.SHUTOFF_SHUTDOWN if guest else Reason.SHUTOFF_DESTROYED)
+
+
+def panicked(events: Sequence[Event]) -> bool:
+    """The guest's kernel said so."""
+    return any(event.name == "GUEST_PANICKED" for event in events)
 
 
 def last_pause_reason(events: Sequence[Event]) -> Reason:

@@ -154,7 +154,7 @@ def alive(process: Process) -> bool:
     The main thread often ends first, and then /proc calls the process a zombie while the others still have
     its files open: an image would still be locked.
     """
-    descriptor = _open_pidfd(process)
+    descriptor = open_pidfd(process)
     if descriptor is None:
         return False
     try:
@@ -168,7 +168,7 @@ def alive(process: Process) -> bool:
 
 def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> bool:
     """Send a signal to that very process. False when it has ended already."""
-    descriptor = _open_pidfd(process)
+    descriptor = open_pidfd(process)
     if descriptor is None:
         return False
     try:
@@ -185,7 +185,7 @@ def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> bool:
 
 async def wait_gone(process: Process, timeout: float | None = None) -> bool:
     """Wait for the process to end; False when it still runs after `timeout` seconds."""
-    descriptor = _open_pidfd(process)
+    descriptor = open_pidfd(process)
     if descriptor is None:
         return True
     try:
@@ -231,7 +231,7 @@ async def await_monitor(
 
     Raises Failed in libvirt's words with the end of the log, from `log_start` on, when QEMU ends first.
     """
-    descriptor = _open_pidfd(process)
+    descriptor = open_pidfd(process)
     if descriptor is None:
         raise _exited(log_path, log_start)
     connecting = asyncio.create_task(_meet(path, timeout))
@@ -327,7 +327,7 @@ def _is_that(process: Process, stat: _Stat | None) -> bool:
     )
 
 
-def _open_pidfd(process: Process) -> int | None:
+def open_pidfd(process: Process) -> int | None:
     """A descriptor for that very process; None when there is no such process, not even its zombie."""
     try:
         descriptor = os.pidfd_open(process.pid)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from virtsnap.engine.locks import DomainLock
 from virtsnap.engine.refresh import observed, settle
+from virtsnap.engine.telling import overhear
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import Failed, NoDomain, OperationDenied, SystemRefused
 from virtsnap.service.interface import Progress, ProgressCallback
@@ -104,6 +105,7 @@ class Context:
                 yield world
             finally:
                 await world.close()
+                overhear(self.store, uuid)
 
     async def run(self, world: World, plan: Plan, facts: DomainFacts | None = None) -> None:
         """Carry a plan out, where other processes can see how far it is, and stop it."""

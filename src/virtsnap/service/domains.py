@@ -12,6 +12,7 @@ from enum import IntFlag
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from virtsnap.engine.telling import tell
 from virtsnap.model.domain import (
     BlockInfo,
     DomainInfo,
@@ -30,6 +31,7 @@ from virtsnap.model.errors import (
     OperationUnsupported,
     VirtsnapError,
 )
+from virtsnap.model.event import Detail
 from virtsnap.model.flags import (
     DomainDefine,
     DomainDestroy,
@@ -140,7 +142,9 @@ class DomainCalls(Context):
             raise OperationFailed(f"domain '{name}' already exists with uuid {same_name.uuid}")
         if same_uuid is None:
             with self.store.transaction() as tx:
-                tx.put_domain(DomainRecord(uuid, name, text))
+                record = DomainRecord(uuid, name, text)
+                tx.put_domain(record)
+                tell(tx, record, Detail.DEFINED_ADDED)
         else:
             async with self.operation(uuid) as world:
                 record = world.record()
@@ -149,6 +153,7 @@ class DomainCalls(Context):
                     tx.put_domain(replace(record, config_xml=text, persistent=True))
                     for path in left:
                         tx.delete_image(uuid, path)
+                    tell(tx, record, Detail.DEFINED_UPDATED)
         return _handle(self._record(uuid))
 
     # --- life ------------------------------------------------------------------------------------------
@@ -167,6 +172,7 @@ class DomainCalls(Context):
             if record.active:
                 with self.store.transaction() as tx:
                     tx.put_domain(replace(record, persistent=False))
+                    tell(tx, record, Detail.UNDEFINED_REMOVED)
                 return
             managed = ManagedSave.of(self.root, uuid)
             if managed.exists and not flag & DomainUndefine.MANAGED_SAVE:
@@ -183,6 +189,7 @@ class DomainCalls(Context):
             managed.remove()
             with self.store.transaction() as tx:
                 tx.delete_domain(uuid)
+                tell(tx, record, Detail.UNDEFINED_REMOVED)
             jobs.forget(self.root, uuid)
 
     async def create(self, uuid: str, flags: int = 0) -> DomainHandle:

@@ -9,11 +9,13 @@ All coroutines raise `virtsnap.model.errors.VirtsnapError` and nothing else that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
+from virtsnap.model.event import DomainEvent
 from virtsnap.model.job import JobInfo
 from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.model.snapshot import SnapshotTree
@@ -96,6 +98,10 @@ class Service(Protocol):
     async def define_xml(self, xml: str, flags: int = 0) -> DomainHandle: ...
     async def hypervisor_version(self) -> int:
         """QEMU's version as libvirt counts: major * 1,000,000 + minor * 1,000 + micro."""
+        ...
+
+    def events(self) -> AbstractAsyncContextManager[AsyncIterator[DomainEvent]]:
+        """What happens to any domain from the moment the block is entered, whoever does it."""
         ...
 
     # domain

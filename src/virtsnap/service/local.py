@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from virtsnap.service.chains import ChainCalls
+from virtsnap.service.events import EventCalls
 from virtsnap.service.jobs import JobCalls
 from virtsnap.service.libvirt import LibvirtCalls
 from virtsnap.service.saves import SaveCalls
 
 
-class LocalService(SaveCalls, ChainCalls, JobCalls, LibvirtCalls):
+class LocalService(SaveCalls, ChainCalls, JobCalls, EventCalls, LibvirtCalls):
     """`service.interface.Service` over a root folder."""
 
 

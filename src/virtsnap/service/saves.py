@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virtsnap.engine.locks import DomainLock
+from virtsnap.engine.telling import overhear
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.errors import (
     BareInvalidArg,
@@ -163,6 +164,7 @@ class SaveCalls(DomainCalls, SnapshotCalls):
                 yield world
             finally:
                 await world.close()
+                overhear(self.store, uuid)
                 if self.store.journal(uuid) is None:
                     self._forget_transient(world)
 
@@ -216,7 +218,9 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         if flag & DomainStart.RESET_NVRAM:
             wish |= DomainSaveRestore.RESET_NVRAM
         request = _request(managed.path, header, await self.completed(saved), wish, None)
-        await self._restore(world, replace(request, removes=(managed.path, managed.note)))
+        used_up = (managed.path, managed.note)
+        by_user = bool(flag & DomainStart.PAUSED)
+        await self._restore(world, replace(request, removes=used_up, paused_by_user=by_user))
         return True
 
     # --- the files -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from virtsnap.store.bell import ring
 from virtsnap.store.connection import connect
 from virtsnap.store.reads import Reads
 from virtsnap.store.rows import Row
@@ -60,13 +61,16 @@ class Store(Reads):
                 raise RuntimeError("a transaction of this store is already open")
             connection.execute("BEGIN IMMEDIATE")
             try:
-                yield Transaction(self, connection)
+                transaction = Transaction(self, connection)
+                yield transaction
                 connection.execute("COMMIT")
             except BaseException:
                 # A full disk makes SQLite roll back by itself; then there is nothing left to undo.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            if transaction.has_events:
+                ring(self.root)
 
     def _rows(self, sql: str, *values: str | int) -> list[Row]:
         with self._lock, translated(self.path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from virtsnap.model.domain import DomainRecord
+from virtsnap.model.event import DomainEvent
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.store.journal import (
     HISTORY_COLUMNS,
@@ -15,7 +17,27 @@ from virtsnap.store.journal import (
     history_entry,
     journal_entry,
 )
-from virtsnap.store.rows import DOMAIN_COLUMNS, SNAPSHOT_COLUMNS, Row, domain_record, snapshot_value
+from virtsnap.store.rows import (
+    DOMAIN_COLUMNS,
+    EVENT_COLUMNS,
+    SNAPSHOT_COLUMNS,
+    Row,
+    domain_event,
+    domain_record,
+    snapshot_value,
+)
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """How far the event log of one QEMU has been read."""
+
+    run_dir: str
+    uuid: str
+    position: int
+    """Bytes; -1: it was there before anybody read such logs."""
+    heard: str
+    """What matters of it for the rest, as the reader wrote it down."""
 
 
 class Reads(ABC):
@@ -56,6 +78,25 @@ class Reads(ABC):
     def image_owners(self, path: str) -> list[str]:
         """The uuids of all domains that `path` belongs to."""
         return [row[0] for row in self._rows("SELECT uuid FROM images WHERE path = ? ORDER BY uuid", path)]
+
+    # events
+    def last_event(self) -> int:
+        """The sequence number of the newest event; 0 when there never was one."""
+        return int(self._rows("SELECT COALESCE(MAX(sequence), 0) FROM events")[0][0])
+
+    def events_after(self, sequence: int) -> list[DomainEvent]:
+        """What happened since, oldest first, as far as it is kept."""
+        rows = self._rows(
+            f"SELECT sequence, {EVENT_COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence", sequence
+        )
+        return [domain_event(row) for row in rows]
+
+    def event_logs(self, uuid: str | None = None) -> list[EventLog]:
+        """Those of the QEMUs of a domain, or of all, in the order of their starts."""
+        columns = "SELECT run_dir, uuid, position, heard FROM event_logs"
+        rows = self._rows(columns) if uuid is None else self._rows(columns + " WHERE uuid = ?", uuid)
+        # Run folders are numbers that grow.
+        return sorted((EventLog(*row) for row in rows), key=lambda log: (len(log.run_dir), log.run_dir))
 
     # journal
     def journal(self, uuid: str) -> JournalEntry | None:

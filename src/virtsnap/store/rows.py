@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from virtsnap.model.domain import DomainRecord, Instance, Reason
 from virtsnap.model.errors import Damaged
+from virtsnap.model.event import Change, DomainEvent, EventKind
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
 
 Row: TypeAlias = tuple[Any, ...]
@@ -22,6 +23,8 @@ SNAPSHOT_COLUMNS = (
     "name, creation_time, state, parent, description, memory, memory_file,"
     " disks, revert_disks, domain_xml, inactive_domain_xml, cookie_xml"
 )
+
+EVENT_COLUMNS = "at, uuid, name, id, kind, data"
 
 
 def domain_row(record: DomainRecord) -> Row:
@@ -99,6 +102,21 @@ def snapshot_value(row: Row) -> Snapshot:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged(f"the store's entry of snapshot '{name}' cannot be read: {error}") from error
+
+
+def event_row(event: DomainEvent) -> Row:
+    """In the order of EVENT_COLUMNS."""
+    data = json.dumps(event.change.values, separators=(",", ":"))
+    return (event.at, event.uuid, event.name, event.id, event.kind.value, data)
+
+
+def domain_event(row: Row) -> DomainEvent:
+    """From a row of the sequence and EVENT_COLUMNS. Raises Damaged when a value is none of ours."""
+    sequence, at, uuid, name, id, kind, data = row
+    try:
+        return DomainEvent(uuid, name, id, Change(EventKind(kind), json.loads(data)), at, sequence)
+    except ValueError as error:
+        raise Damaged(f"the store's event {sequence} cannot be read: {error}") from error
 
 
 def _disks_text(disks: Iterable[SnapshotDisk]) -> str:

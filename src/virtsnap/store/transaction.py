@@ -8,15 +8,27 @@ from typing import Literal
 
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import NoDomain, NoSnapshot, OperationFailed, OperationInvalid
+from virtsnap.model.event import DomainEvent
 from virtsnap.model.snapshot import Snapshot
 from virtsnap.store.journal import HISTORY_COLUMNS, HISTORY_LENGTH, JOURNAL_COLUMNS, Phase, history_row
 from virtsnap.store.reads import Reads
-from virtsnap.store.rows import DOMAIN_COLUMNS, SNAPSHOT_COLUMNS, Row, domain_row, snapshot_row
+from virtsnap.store.rows import (
+    DOMAIN_COLUMNS,
+    EVENT_COLUMNS,
+    SNAPSHOT_COLUMNS,
+    Row,
+    domain_row,
+    event_row,
+    snapshot_row,
+)
 from virtsnap.store.troubles import breaks_foreign_key
 
 ImageRole = Literal["overlay", "origin", "memory", "nvram"]
 """An overlay some snapshot put on top; the image that was below the first one; a memory image; a copy of the
 UEFI variables."""
+
+EVENTS_KEPT = 10_000
+"""A watcher that falls further behind misses the oldest."""
 
 
 class Transaction:
@@ -25,6 +37,8 @@ class Transaction:
     def __init__(self, reads: Reads, connection: sqlite3.Connection) -> None:
         self._reads = reads
         self._connection = connection
+        self.has_events = False
+        """Something was told: whoever watches is to be woken once it is committed."""
 
     # domains
     def put_domain(self, record: DomainRecord) -> None:
@@ -95,6 +109,30 @@ class Transaction:
     def delete_image(self, uuid: str, path: str) -> None:
         """Forget that `path` belongs to the domain. Quiet when it did not: finish steps may repeat."""
         self._connection.execute("DELETE FROM images WHERE uuid = ? AND path = ?", (uuid, path))
+
+    # events
+    def tell(self, event: DomainEvent) -> None:
+        """Append an event; its place in the sequence is found here."""
+        row = event_row(event)
+        done = self._connection.execute(f"INSERT INTO events ({EVENT_COLUMNS}) VALUES ({_marks(row)})", row)
+        self._connection.execute(
+            "DELETE FROM events WHERE sequence <= ?", ((done.lastrowid or 0) - EVENTS_KEPT,)
+        )
+        self.has_events = True
+
+    def put_event_log(self, uuid: str, run_dir: str, position: int, heard: str) -> None:
+        """Note how far a QEMU's event log has been read. Raises NoDomain."""
+        self._of_domain(
+            uuid,
+            "event_logs",
+            "run_dir",
+            "run_dir, uuid, position, heard",
+            (run_dir, uuid, position, heard),
+        )
+
+    def delete_event_log(self, run_dir: str) -> None:
+        """That QEMU has ended, and it was told. Quiet when it is not known."""
+        self._connection.execute("DELETE FROM event_logs WHERE run_dir = ?", (run_dir,))
 
     # journal
     def open_journal(

@@ -60,6 +60,7 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.GuardTag: internal.GuardTag(),
     s.DeleteTag: internal.DeleteTag(),
     s.StoreWrite: store_write.StoreWrite(),
+    s.Announce: store_write.Announce(),
     s.Declare: store_write.Declare(),
 }
 

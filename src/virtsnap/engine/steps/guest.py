@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from virtsnap.engine import telling
 from virtsnap.engine.steps.base import Irreversible, Undoable
 from virtsnap.engine.steps.layers import remove
 from virtsnap.engine.world import World
 from virtsnap.formats.save_image import SaveFormat
 from virtsnap.model import steps as s
 from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.event import Change, EventKind
 from virtsnap.qemu import memory
 from virtsnap.qemu.background import Capture
 from virtsnap.qemu.monitor import Monitor, MonitorLost
@@ -42,6 +46,9 @@ class PauseGuest(Undoable):
     async def undo(self, world: World, step: s.PauseGuest, /) -> None:
         """A plan pauses only a guest that ran: let it run again."""
         await resume(world)
+        if step.given_up is not None and world.instance() is not None:
+            with world.store.transaction() as tx:
+                tx.put_domain(replace(world.record(), reason=step.given_up))
 
 
 class ResumeGuest(Irreversible):
@@ -81,6 +88,10 @@ class SaveMemory(Undoable):
             job=step.job,
             progress=lambda done, total: world.report(step.label, done, total),
         )
+        with world.store.transaction() as tx:
+            telling.overhear_in(tx, world.store, world.uuid)
+            stats = Change(EventKind.JOB_COMPLETED, {"stats": world.job().stats()})
+            telling.tell(tx, world.record(), stats)
 
     async def undo(self, world: World, step: s.SaveMemory, /) -> None:
         """Stop writing, delete the file, and give a guest that a live save has stopped its CPUs back."""

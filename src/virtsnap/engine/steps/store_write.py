@@ -1,25 +1,31 @@
-"""The store's step: one transaction that makes an operation's result real."""
+"""The store's steps: one transaction that makes an operation's result real, or tells of it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from virtsnap.engine import launch
+from virtsnap.engine import launch, telling
 from virtsnap.engine.steps.base import Irreversible
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
+from virtsnap.model.event import AgentReason, AgentState
+from virtsnap.qemu.told import agent_changed
 from virtsnap.store.transaction import Transaction
 
 
 def apply(world: World, tx: Transaction, step: s.StoreWrite) -> None:
     """Everything the step says, inside a transaction of the caller's."""
     uuid = world.uuid
+    # What the QEMU has said until now is told of the domain as it was.
+    telling.overhear_in(tx, world.store, uuid)
     if step.record is not None:
         record = step.record
         if step.started is not None:
             instance, live_xml = launch.started(step.started, record.live_xml or record.config_xml)
             record = replace(record, instance=instance, live_xml=live_xml)
         tx.put_domain(record)
+        if step.started is not None:
+            telling.begin_listening(tx, record)
     known = world.store.tree(uuid)
     for name in step.delete_snapshots:
         if name in known:
@@ -34,6 +40,19 @@ def apply(world: World, tx: Transaction, step: s.StoreWrite) -> None:
         tx.put_image(uuid, path, role.value)
 
 
+def announce(world: World, tx: Transaction, step: s.Announce) -> None:
+    """Tell what the step says, inside a transaction of the caller's."""
+    if step.ended is not None and all(x.run_dir != step.ended for x in world.store.event_logs(world.uuid)):
+        return  # told already
+    record = world.record()
+    telling.overhear_in(tx, world.store, world.uuid)
+    if step.agent_awaited:
+        telling.tell(tx, record, agent_changed(AgentState.DISCONNECTED, AgentReason.DOMAIN_STARTED))
+    telling.tell(tx, record, *step.details)
+    if step.ended is not None:
+        tx.delete_event_log(step.ended)
+
+
 class StoreWrite(Irreversible):
     """A StoreWrite among the finish steps; as a commit the runner applies it itself."""
 
@@ -41,6 +60,15 @@ class StoreWrite(Irreversible):
         """Write it all, or nothing."""
         with world.store.transaction() as tx:
             apply(world, tx, step)
+
+
+class Announce(Irreversible):
+    """Events told among the finish steps."""
+
+    async def do(self, world: World, step: s.Announce, /) -> None:
+        """Tell; the runner sees to it that it happens once."""
+        with world.store.transaction() as tx:
+            announce(world, tx, step)
 
 
 class Declare(Irreversible):

@@ -1,0 +1,82 @@
+"""Writes down what happened to domains, for whoever watches: what operations announce, what QEMUs logged.
+
+Everything that is told stands in the store, in one order that all watchers see. An operation tells in the
+transaction that makes the change. What a QEMU logged is taken over by whoever comes by first, an operation or
+a watcher: how far its log has been read is part of the same transaction, so nothing is told twice. That needs
+no lock on the domain.
+
+A log counts from the moment its QEMU became the domain's until its end was told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+
+from virtsnap.engine.world import events_path
+from virtsnap.model.domain import DomainRecord, Reason
+from virtsnap.model.event import Change, Detail, DomainEvent
+from virtsnap.qemu.events import read_events_from
+from virtsnap.qemu.told import Heard, told
+from virtsnap.store.database import Store
+from virtsnap.store.reads import EventLog, Reads
+from virtsnap.store.transaction import Transaction
+
+_FROM_MEMORY = (Reason.RUNNING_RESTORED, Reason.RUNNING_FROM_SNAPSHOT)
+
+
+def tell(tx: Transaction, record: DomainRecord, *what: Detail | Change, at: float | None = None) -> None:
+    """Append events of a domain that looks as `record` says. `at`: seconds since the epoch; None: now."""
+    id = record.instance.id if record.instance is not None else None
+    moment = time.time() if at is None else at
+    for one in what:
+        change = Change.life(one) if isinstance(one, Detail) else one
+        tx.tell(DomainEvent(record.uuid, record.name, id, change, moment))
+
+
+def begin_listening(tx: Transaction, record: DomainRecord) -> None:
+    """From here on the QEMU that the record names is the domain's."""
+    assert record.instance is not None
+    heard = Heard()
+    if record.reason in _FROM_MEMORY:
+        heard = Heard(first_resume=int(Detail.RESUMED_FROM_SNAPSHOT))
+    tx.put_event_log(record.uuid, record.instance.run_dir, 0, heard.to_json())
+
+
+def has_news(log: EventLog) -> bool:
+    """The QEMU has logged something that nobody has taken over."""
+    with contextlib.suppress(OSError):
+        return os.stat(events_path(log.run_dir)).st_size > log.position
+    return False
+
+
+def overhear(store: Store, uuid: str) -> None:
+    """Take over what the domain's QEMUs have logged."""
+    if any(has_news(log) for log in store.event_logs(uuid)):
+        with store.transaction() as tx:
+            overhear_in(tx, store, uuid)
+
+
+def overhear_in(tx: Transaction, reads: Reads, uuid: str) -> None:
+    """The same, in a transaction of the caller's."""
+    record = reads.domain(uuid)
+    if record is None:
+        return
+    for log in reads.event_logs(uuid):
+        if not has_news(log):
+            continue
+        events, position = read_events_from(events_path(log.run_dir), max(log.position, 0))
+        if log.position < 0:
+            events = ()  # that was before anybody kept events
+        changes, heard = told(events, Heard.from_json(log.heard), record.live_xml)
+        for change, at in changes:
+            tell(tx, record, change, at=at)
+        tx.put_event_log(uuid, log.run_dir, position, heard.to_json())
+
+
+def tell_life(tx: Transaction, reads: Reads, record: DomainRecord, details: Iterable[Detail]) -> None:
+    """Tell of a change of life, after all that the QEMUs had to say before it."""
+    overhear_in(tx, reads, record.uuid)
+    tell(tx, record, *details)
