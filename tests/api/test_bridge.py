@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from virtsnap.api import aio, bridge, constants, sync
-from virtsnap.model import flags, job
+from virtsnap.model import event, flags, job
 from virtsnap.model.domain import DomainState
 
 
@@ -50,12 +50,24 @@ def test_constants_are_the_enums_numbers() -> None:
         "VIR_DOMAIN_UNDEFINE_": flags.DomainUndefine,
         "VIR_DOMAIN_XML_": flags.DomainXml,
         "VIR_DOMAIN_": DomainState,
+        "VIR_DOMAIN_EVENT_ID_": event.EventKind,
+        "VIR_DOMAIN_EVENT_": event.Life,
+        "VIR_DOMAIN_EVENT_WATCHDOG_": event.WatchdogAction,
+        "VIR_DOMAIN_EVENT_IO_ERROR_": event.IoErrorAction,
+        "VIR_DOMAIN_EVENT_GRAPHICS_": event.GraphicsPhase,
+        "VIR_DOMAIN_EVENT_GRAPHICS_ADDRESS_": event.GraphicsFamily,
+        "VIR_DOMAIN_EVENT_TRAY_CHANGE_": event.TrayChange,
+        "VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_": event.AgentState,
+        "VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_REASON_": event.AgentReason,
+        "VIR_DOMAIN_BLOCK_JOB_TYPE_": event.BlockJobType,
+        "VIR_DOMAIN_BLOCK_JOB_": event.BlockJobStatus,
     }
     wanted: dict[str, int | str] = {
         prefix + member: int(value)
         for prefix, enum in prefixes.items()
         for member, value in enum.__members__.items()
     }
+    wanted |= {f"VIR_DOMAIN_EVENT_{one.name}": one.number for one in event.Detail}
     theirs = set(job.JobOperation) - {job.JobOperation.FLATTEN}
     wanted |= {f"VIR_DOMAIN_JOB_OPERATION_{one.name}": one.number for one in theirs}
     names = {"FILE": "file", "DXML": "dxml", "IMAGE_FORMAT": "image_format"}

@@ -242,7 +242,9 @@ class Host:
             case s.DeleteTag():
                 if step.path in self.images:
                     self.images[step.path].tags.pop(step.name, None)
-            case s.SettleGuest() | s.Declare() | s.ResumeGuest() | s.GuardTag() | s.GuardLayer() | s.Announce():
+            case (
+                s.SettleGuest() | s.Declare() | s.ResumeGuest() | s.GuardTag() | s.GuardLayer() | s.Announce()
+            ):
                 pass
             case _:
                 raise Broken(f"no such step: {step}")

@@ -7,9 +7,11 @@ time to undo what it has begun before KeyboardInterrupt goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from virtsnap.model.errors import OperationInvalid
@@ -60,6 +62,23 @@ class Portal:
                 result.exception()
             raise
 
+    @contextlib.contextmanager
+    def iterating(self, source: AbstractAsyncContextManager[AsyncIterator[T]]) -> Iterator[Iterator[T]]:
+        """What an asynchronous iterator gives, in this thread, as long as the block lasts."""
+        stream = self.run(source.__aenter__())
+        try:
+            yield self._each(stream)
+        finally:
+            if not self._loop.is_closed():
+                self.run(source.__aexit__(None, None, None))
+
+    def _each(self, stream: AsyncIterator[T]) -> Iterator[T]:
+        while not self._loop.is_closed():
+            try:
+                yield self.run(_next(stream))
+            except _End:
+                return
+
     def stop(self) -> None:
         """End the loop and its thread. Stopping twice does nothing."""
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
@@ -74,6 +93,17 @@ class Portal:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
+
+
+class _End(Exception):
+    """StopAsyncIteration, which a coroutine must not raise."""
+
+
+async def _next(stream: AsyncIterator[T]) -> T:
+    try:
+        return await anext(stream)
+    except StopAsyncIteration as end:
+        raise _End from end
 
 
 def _copy(task: asyncio.Task[T], result: Future[T]) -> None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from dataclasses import replace
 
-from virtsnap.engine.world import events_path
+from virtsnap.engine.world import World, events_path
 from virtsnap.model.domain import DomainRecord, Reason
-from virtsnap.model.event import Change, Detail, DomainEvent
+from virtsnap.model.event import Change, Detail, DomainEvent, EventKind
 from virtsnap.qemu.events import read_events_from
 from virtsnap.qemu.told import Heard, told
 from virtsnap.store.database import Store
@@ -76,7 +76,17 @@ def overhear_in(tx: Transaction, reads: Reads, uuid: str) -> None:
         tx.put_event_log(uuid, log.run_dir, position, heard.to_json())
 
 
-def tell_life(tx: Transaction, reads: Reads, record: DomainRecord, details: Iterable[Detail]) -> None:
-    """Tell of a change of life, after all that the QEMUs had to say before it."""
-    overhear_in(tx, reads, record.uuid)
-    tell(tx, record, *details)
+def expect_reboot(store: Store, uuid: str, reboots: bool) -> None:
+    """The guest is about to go down and up again at our wish, or that is over."""
+    with store.transaction() as tx:
+        overhear_in(tx, store, uuid)
+        for log in store.event_logs(uuid):
+            heard = replace(Heard.from_json(log.heard), reboots=reboots)
+            tx.put_event_log(uuid, log.run_dir, log.position, heard.to_json())
+
+
+def tell_job_completed(world: World) -> None:
+    """The operation has written the domain's memory."""
+    with world.store.transaction() as tx:
+        overhear_in(tx, world.store, world.uuid)
+        tell(tx, world.record(), Change(EventKind.JOB_COMPLETED, {"stats": world.job().stats()}))

@@ -45,6 +45,8 @@ class Heard:
     """Why the guest stands still when it does next."""
     ready: tuple[str, ...] = ()
     """Block jobs that have caught up with the guest."""
+    reboots: bool = False
+    """Going down and coming up is a reboot by the power button, and no more is told of it."""
 
     def to_json(self) -> str:
         """As text."""
@@ -90,17 +92,21 @@ class _Translator:
     # --- life ------------------------------------------------------------------------------------------
 
     def stopped(self, data: dict[str, Any]) -> list[Change]:
+        if self.heard.reboots:
+            return []
         detail = Detail(self.heard.stop)
         self.heard = replace(self.heard, stop=int(Detail.SUSPENDED_PAUSED))
         return [Change.life(detail)]
 
     def resumed(self, data: dict[str, Any]) -> list[Change]:
+        if self.heard.reboots:
+            return []
         detail = Detail(self.heard.first_resume)
         self.heard = replace(self.heard, first_resume=int(Detail.RESUMED_UNPAUSED))
         return [Change.life(detail)]
 
     def shut_down(self, data: dict[str, Any]) -> list[Change]:
-        if data.get("reason") in _ENDED_BY_HOST:
+        if data.get("reason") in _ENDED_BY_HOST or self.heard.reboots:
             return []
         return [Change.life(Detail.SHUTDOWN_GUEST if data.get("guest") else Detail.SHUTDOWN_HOST)]
 

@@ -12,7 +12,7 @@ from enum import IntFlag
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from virtsnap.engine.telling import tell
+from virtsnap.engine.telling import expect_reboot, tell
 from virtsnap.model.domain import (
     BlockInfo,
     DomainInfo,
@@ -272,6 +272,7 @@ class DomainCalls(Context):
             if await power.by_agent(world, monitor, method, _reboot_mode(world.record())):
                 return
             await monitor.execute("set-action", shutdown="pause")
+            expect_reboot(self.store, uuid, True)
             try:
                 async with monitor.events("SHUTDOWN") as listener, asyncio.timeout(_REBOOT_SECONDS):
                     await monitor.execute("system_powerdown")
@@ -283,6 +284,7 @@ class DomainCalls(Context):
             finally:
                 if not monitor.lost:
                     await monitor.execute("set-action", shutdown="poweroff")
+                expect_reboot(self.store, uuid, False)
 
     async def reset(self, uuid: str) -> None:
         """Press the reset button."""

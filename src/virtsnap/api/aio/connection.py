@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import uuid as uuids
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
 from virtsnap import __version__
 from virtsnap.api.aio.domain import Domain
+from virtsnap.api.aio.events import Callbacks, EventCallback
 from virtsnap.api.params import SaveParams
 from virtsnap.model.errors import InvalidArg
+from virtsnap.model.event import DomainEvent, EventKind
 from virtsnap.model.flags import DomainList
 from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import ProgressCallback, Service
@@ -22,6 +26,7 @@ class Connection:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._open = True
+        self._callbacks = Callbacks(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -35,6 +40,7 @@ class Connection:
         """Let go of the service. Domains run on. Closing twice does nothing. Returns 0."""
         if self._open:
             self._open = False
+            await self._callbacks.close()
             await self._service.close()
         return 0
 
@@ -117,6 +123,39 @@ class Connection:
         OperationFailed when the name belongs to another uuid.
         """
         return Domain(self, await self._service.define_xml(xml, flags))
+
+    def events(self) -> AbstractAsyncContextManager[AsyncIterator[DomainEvent]]:
+        """What happens to any domain from the moment the block is entered, whichever process does it:
+        `async with conn.events() as events: async for event in events`."""
+        return self._service.events()
+
+    async def domainEventRegisterAny(
+        self, dom: Domain | None, eventID: int, cb: EventCallback, opaque: object = None
+    ) -> int:
+        """Have `cb` called for each event of that kind (VIR_DOMAIN_EVENT_ID_), of one domain or of all
+        (virConnectDomainEventRegisterAny). Returns the number that takes it back.
+
+        `cb(connection, domain, *values, opaque)`, with libvirt-python's values. Raises InvalidArg.
+        """
+        return await self._callbacks.register(dom, eventID, cb, opaque)
+
+    async def domainEventDeregisterAny(self, callbackID: int) -> int:
+        """Call it no more (virConnectDomainEventDeregisterAny). Returns 0. Raises InvalidArg."""
+        await self._callbacks.deregister(callbackID)
+        return 0
+
+    async def domainEventRegister(self, cb: EventCallback, opaque: object = None) -> int:
+        """Have `cb(connection, domain, event, detail, opaque)` called for lifecycle events. Returns 0."""
+        await self._callbacks.register(None, EventKind.LIFECYCLE, cb, opaque)
+        return 0
+
+    async def domainEventDeregister(self, cb: EventCallback) -> int:
+        """Take `domainEventRegister` back. Returns 0. Raises InvalidArg."""
+        number = self._callbacks.lifecycle_of(cb)
+        if number is None:
+            raise InvalidArg("could not find event callback for deletion")
+        await self._callbacks.deregister(number)
+        return 0
 
     async def restore(self, frm: str) -> int:
         """Bring back what a file holds (virDomainRestore). Returns 0. See `restoreParams`."""

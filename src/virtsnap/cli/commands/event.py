@@ -57,21 +57,23 @@ async def _following(
     events: AsyncIterator[DomainEvent], interrupted: asyncio.Event, seconds: int | None
 ) -> AsyncGenerator[DomainEvent | str, None]:
     """The events, and at last why there are no more, if that has a reason."""
+    loop = asyncio.get_running_loop()
+    deadline = None if seconds is None else loop.time() + seconds
     end = asyncio.ensure_future(interrupted.wait())
+    event = asyncio.ensure_future(anext(events))
     try:
-        async with asyncio.timeout(seconds):
-            while True:
-                event = asyncio.ensure_future(anext(events))
-                await asyncio.wait({event, end}, return_when=asyncio.FIRST_COMPLETED)
-                if not event.done():
-                    event.cancel()
-                    yield "event loop interrupted\n"
-                    return
-                yield event.result()
-    except TimeoutError:
-        yield "event loop timed out\n"
+        while True:
+            left = None if deadline is None else max(deadline - loop.time(), 0)
+            await asyncio.wait({event, end}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not event.done():
+                break
+            yield event.result()
+            event = asyncio.ensure_future(anext(events))
+        yield "event loop interrupted\n" if end.done() else "event loop timed out\n"
     finally:
-        end.cancel()
+        for task in (event, end):
+            task.cancel()
+        await asyncio.wait({event, end})
 
 
 def _show(session: Session, args: Args, event: DomainEvent) -> None:

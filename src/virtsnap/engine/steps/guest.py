@@ -11,7 +11,6 @@ from virtsnap.engine.world import World
 from virtsnap.formats.save_image import SaveFormat
 from virtsnap.model import steps as s
 from virtsnap.model.errors import ErrorCode, Failed
-from virtsnap.model.event import Change, EventKind
 from virtsnap.qemu import memory
 from virtsnap.qemu.background import Capture
 from virtsnap.qemu.monitor import Monitor, MonitorLost
@@ -88,10 +87,7 @@ class SaveMemory(Undoable):
             job=step.job,
             progress=lambda done, total: world.report(step.label, done, total),
         )
-        with world.store.transaction() as tx:
-            telling.overhear_in(tx, world.store, world.uuid)
-            stats = Change(EventKind.JOB_COMPLETED, {"stats": world.job().stats()})
-            telling.tell(tx, world.record(), stats)
+        telling.tell_job_completed(world)
 
     async def undo(self, world: World, step: s.SaveMemory, /) -> None:
         """Stop writing, delete the file, and give a guest that a live save has stopped its CPUs back."""
@@ -138,6 +134,7 @@ class CompleteMemory(Undoable):
             lambda done, total: world.report("Snapshot", done, total),
         )
         del world.captures[step.path]
+        telling.tell_job_completed(world)
 
     async def undo(self, world: World, step: s.CompleteMemory, /) -> None:
         """Nothing: the file is CaptureMemory's."""
