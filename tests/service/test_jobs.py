@@ -18,7 +18,7 @@ from virtsnap.engine import jobs
 from virtsnap.model.errors import Aborted, Failed, OperationInvalid, Outcome
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.job import Amount, JobInfo, JobOperation, JobStats, JobType
-from virtsnap.qemu import memory
+from virtsnap.qemu import background
 from virtsnap.service.interface import Progress
 from virtsnap.service.local import open_local
 
@@ -62,13 +62,13 @@ async def writing(
 ) -> AsyncIterator[asyncio.Task[Any]]:
     """A snapshot whose QEMU stands still as soon as it is to write its memory."""
     await bare.start()
-    save = memory.save
+    begin = background.Capture.begin
 
     async def slow(*arguments: Any, **options: Any) -> Any:
         held.hold([bare.instance.pid])
-        return await save(*arguments, **options)
+        return await begin(*arguments, **options)
 
-    monkeypatch.setattr(memory, "save", slow)
+    monkeypatch.setattr(background.Capture, "begin", slow)
     task = asyncio.ensure_future(bare.service.snapshot_create_xml(bare.uuid, bare.full_xml("s")))
     await held.reached.wait()
     try:
