@@ -140,3 +140,25 @@ def test_a_disk_taken_out_of_the_definition_keeps_its_content(history: History) 
     history.delete(second, SnapshotDelete(0))
     history.laws()
     history.delete(first, SnapshotDelete(0))
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_lies_below_an_internal_snapshot_becomes_one_image(history: History, running: bool) -> None:
+    for block in range(3):
+        history.create(["external"], SnapshotCreate(0))
+        history.write("vda", block)
+    first, second, third = sorted(history.moments)
+    history.create(["internal"], SnapshotCreate(0))
+    history.write("vda", 3)
+    if running:
+        history.start(paused=True)
+    layers = len(list(history.images.iterdir()))
+    history.delete(third, SnapshotDelete(0))
+    history.laws()
+    history.delete(second, SnapshotDelete(0))
+    history.laws()
+    assert len(list(history.images.iterdir())) == layers - 1
+    while history.moments:
+        history.delete(min(history.moments), SnapshotDelete(0))
+        history.laws()
+    assert first not in history.moments
