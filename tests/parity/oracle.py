@@ -88,17 +88,39 @@ class Oracle:
                 if done.returncode:
                     raise RuntimeError(f"the oracle keeps domain {name}: {done.stderr}")
 
+    @property
+    def files(self) -> Path:
+        """Where the daemon keeps definitions and snapshots."""
+        return Path(self.environment["XDG_CONFIG_HOME"], "libvirt", "qemu")
+
+    @property
+    def run_files(self) -> Path:
+        """Where the daemon notes which domains are active."""
+        return Path(self.environment["XDG_RUNTIME_DIR"], "libvirt", "qemu", "run")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Without the daemon; afterwards one that has read its files anew. Guests run on."""
+        self._stop()
+        yield
+        (self.folder / "r/libvirt/libvirt-sock").unlink(missing_ok=True)
+        self._process = _start(self.folder, self.user)
+        _await_socket(self._process, self.folder)
+
     def end(self) -> None:
         """End the guests and the daemon."""
         with contextlib.suppress(Exception):
             self.clear()
+        self._stop()
+        end_guests(self.folder)
+
+    def _stop(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        end_guests(self.folder)
 
 
 @contextmanager
@@ -118,12 +140,22 @@ def running(folder: Path) -> Iterator[Oracle]:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, user, user)
     os.chmod(environment["XDG_RUNTIME_DIR"], 0o700)
+    process = _start(folder, user)
+    oracle = Oracle(folder, user, process)
+    try:
+        _await_socket(process, folder)
+        yield oracle
+    finally:
+        oracle.end()
+
+
+def _start(folder: Path, user: int | None) -> subprocess.Popen[bytes]:
     program = _libvirtd()
     assert program is not None
     with (folder / "said").open("wb") as said:
-        process = subprocess.Popen(
-            [program, "-f", str(config / "libvirtd.conf"), "-p", str(folder / "pid")],
-            env=environment,
+        return subprocess.Popen(
+            [program, "-f", str(folder / "c/libvirt/libvirtd.conf"), "-p", str(folder / "pid")],
+            env=_environment(folder),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=said,
@@ -132,12 +164,6 @@ def running(folder: Path) -> Iterator[Oracle]:
             group=user,
             extra_groups=_no_groups(user),
         )
-    oracle = Oracle(folder, user, process)
-    try:
-        _await_socket(process, folder)
-        yield oracle
-    finally:
-        oracle.end()
 
 
 def _await_socket(process: subprocess.Popen[bytes], folder: Path) -> None:

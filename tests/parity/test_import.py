@@ -1,0 +1,211 @@
+"""A real libvirt's domain comes to us with its tree and goes back, and every node of it remembers.
+
+The tree is made by libvirt with the lab's guest; each snapshot's name is in the guest's memory and on its
+disk.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab.console import SyncConsole
+from lab.guest import GuestImage
+from lab.guest import build as build_guest
+from tests.parity import domains, oracle
+from tests.service.local_domain import kill_all, processes_naming, written
+
+pytestmark = [pytest.mark.parity, pytest.mark.guest]
+
+PROGRAM = Path(sys.executable).with_name("virtsnap")
+MEMORY = ("i0", "i1", "e0", "e1", "e2", "e3", "i2")
+DISK = ("d1", "d2", "d3", "d4", "o1")
+TREE = """
+i0
+  +- i1
+      +- e0
+          +- d4
+          |   +- i2
+          |       +- o1
+          +- e1
+          |   +- d1
+          |       +- d2
+          +- e2
+              +- e3
+                  +- d3
+"""
+
+
+@dataclass
+class Both:
+    """One domain, whichever of the two has it."""
+
+    folder: Path
+    libvirt: oracle.Oracle
+
+    def virsh(self, *words: str) -> str:
+        done = self.libvirt.virsh(list(words), cwd=self.folder, timeout=120)
+        assert done.returncode == 0, (words, done.stderr)
+        return done.stdout
+
+    def virtsnap(self, *words: str) -> str:
+        status, out, error = self.try_virtsnap(*words)
+        assert status == 0, (words, error)
+        return out
+
+    def try_virtsnap(self, *words: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [PROGRAM, "-c", f"qemu:///embed?root={self.folder}/root", *words],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def guest(self, command: str) -> str:
+        with SyncConsole(self.folder / "console") as console:
+            console.wait_ready(120)
+            return console.check(command)
+
+    def mark(self, name: str) -> None:
+        self.guest(f"mem put {name} && disk put vda {name}")
+
+    def marks(self) -> list[str]:
+        return self.guest("mem get; disk get vda").splitlines()
+
+    def on_disk(self, blklist: str) -> str:
+        """The marker on the disk of a domain that is shut off."""
+        found = re.search(r"vda +(/\S+)", blklist)
+        assert found is not None, blklist
+        return written(found[1], 4096).split(b"\n", 1)[0].decode()
+
+    def own_all(self) -> None:
+        """What we have made as root belongs to the daemon's user from now on."""
+        for path in self.folder.iterdir():
+            if path.is_file():
+                self.libvirt.own(path)
+
+
+@pytest.fixture(name="guest", scope="module")
+def _guest() -> GuestImage:
+    reason = oracle.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    return build_guest()
+
+
+@pytest.fixture
+def both(guest: GuestImage) -> Iterator[Both]:
+    # A short path, since sockets are in it.
+    with tempfile.TemporaryDirectory(prefix="vs-im-") as name:
+        os.chmod(name, 0o755)
+        daemon, folder = Path(name, "d"), Path(name, "g")
+        daemon.mkdir()
+        folder.mkdir()
+        with oracle.running(daemon) as libvirt:
+            libvirt.own(folder)
+            made = domains.build(["vm", "guest", "vda=a.qcow2"], folder, guest)
+            for image in made.images:
+                words = ["qemu-img", "create", "-q", "-f", image.format, str(image.path), "16M"]
+                libvirt.run(words).check_returncode()
+            (folder / "vm.xml").write_text(made.xml)
+            try:
+                yield Both(folder, libvirt)
+            finally:
+                kill_all(processes_naming(folder))
+
+
+def _grow(both: Both) -> None:
+    """Twelve snapshots in three branches, by libvirt."""
+
+    def full(name: str) -> None:
+        both.mark(name)
+        both.virsh("snapshot-create-as", "vm", name, "--memspec", f"{both.folder}/{name}.mem")
+
+    def internal(name: str) -> None:
+        both.mark(name)
+        both.virsh("snapshot-create-as", "vm", name)
+
+    def disk_only(name: str) -> None:
+        both.mark(name)
+        both.virsh("snapshot-create-as", "vm", name, "--disk-only")
+
+    both.virsh("define", "vm.xml")
+    both.virsh("start", "vm")
+    internal("i0")
+    internal("i1")
+    full("e0")
+    full("e1")
+    disk_only("d1")
+    disk_only("d2")
+    both.virsh("snapshot-revert", "vm", "e0")
+    full("e2")
+    full("e3")
+    disk_only("d3")
+    both.virsh("snapshot-revert", "vm", "e0")
+    disk_only("d4")
+    internal("i2")
+    both.mark("o1")
+
+
+def _check_all(both: Both, program: str, order: tuple[str, ...]) -> None:
+    """Every node brings back what it is named after."""
+    run = both.virsh if program == "virsh" else both.virtsnap
+    for name in order:
+        run("snapshot-revert", "vm", name)
+        found = both.marks() if name in MEMORY else [both.on_disk(run("domblklist", "vm"))] * 2
+        assert found == [name] * 2, (program, name)
+
+
+@pytest.mark.timeout(900)
+def test_there_and_back(both: Both) -> None:
+    files, folders = both.libvirt.files, ["--dir", str(both.libvirt.files)]
+    _grow(both)
+
+    # A domain that runs is refused, by libvirt's word and by QEMU's locks.
+    status, _, error = both.try_virtsnap(
+        "import-libvirt", "vm", *folders, "--run-dir", str(both.libvirt.run_files)
+    )
+    assert status == 1
+    assert "the domain is active in libvirt (process " in error
+    status, _, error = both.try_virtsnap("import-libvirt", "vm", *folders)
+    assert status == 1
+    assert "is in use: another process holds QEMU's lock on it" in error
+    assert both.virtsnap("list", "--all", "--name").strip() == ""
+
+    both.virsh("destroy", "vm")
+    both.virsh("snapshot-create-as", "vm", "o1")
+    before = {path: path.read_bytes() for path in files.rglob("*.xml")}
+    both.virtsnap("import-libvirt", "vm", *folders)
+    assert {path: path.read_bytes() for path in files.rglob("*.xml")} == before
+    assert both.virtsnap("snapshot-list", "vm", "--tree") == both.virsh("snapshot-list", "vm", "--tree")
+    drawn = both.virsh("snapshot-list", "vm", "--tree").splitlines()
+    assert [line for line in drawn if re.search(r"\w", line)] == TREE.split("\n")[1:-1]
+
+    # What is written back at once is what libvirt wrote, byte by byte.
+    out = both.folder / "out"
+    both.virtsnap("export-libvirt", "vm", "--dir", str(out))
+    names = [str(path.relative_to(files)) for path in before]
+    assert len(names) == 13
+    assert filecmp.cmpfiles(files, out, names, shallow=False) == (names, [], [])
+
+    _check_all(both, "virtsnap", (*MEMORY, *DISK))
+
+    with both.libvirt.stopped():
+        report = both.virtsnap("export-libvirt", "vm", *folders)
+        both.own_all()
+    assert "going back to it, libvirt overwrites" in report
+    assert both.virsh("snapshot-list", "vm", "--tree") == both.virtsnap("snapshot-list", "vm", "--tree")
+    # The first two last: with them libvirt overwrites what the others stand on.
+    _check_all(both, "virsh", (*MEMORY[2:], *DISK, *MEMORY[:2]))
