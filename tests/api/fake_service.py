@@ -299,6 +299,7 @@ class FakeService:
         definitions: str | None = None,
         run_dir: str | None = None,
         dry_run: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> LibvirtReport:
         self._writable("export-libvirt")
         self.calls.append(("export-libvirt", int(dry_run)))

@@ -41,7 +41,7 @@ def test_taken_over(cli: Cli) -> None:
     ]
     assert "it must not run this domain any more" in done
     assert "virsh undefine new --snapshots-metadata --managed-save --keep-nvram\n" in done
-    assert cli.service.calls == [("import-libvirt", 1), ("import-libvirt", 0)]
+    assert cli.service.calls == [("import-libvirt", 0)]
     assert "new" in cli.ok("list", "--all", "--name")
 
 
@@ -59,7 +59,7 @@ def test_every_reason_is_said(cli: Cli) -> None:
     assert result.err == (
         "error: domain 'broken' cannot be taken over:\nerror: - image '/i/b' is gone\nerror: - no parent\n"
     )
-    assert cli.service.calls == [("import-libvirt", 1)]
+    assert cli.service.calls == [("import-libvirt", 0), ("import-libvirt", 1)]
 
 
 def test_json(cli: Cli) -> None:

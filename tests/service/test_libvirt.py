@@ -504,6 +504,40 @@ async def test_users_own_internal_snapshots_are_said(ours: LocalService, scene: 
     assert [note for note in report.notes if note.endswith("belong to no snapshot of the domain: mine")]
 
 
+async def test_checkpoints_stay_behind(ours: LocalService, scene: Scene) -> None:
+    (scene.lib / "checkpoint" / NAME).mkdir(parents=True)
+    (scene.lib / "checkpoint" / NAME / "c1.xml").write_text("<domaincheckpoint/>")
+    assert "checkpoints (for incremental backup) stay behind: 1" in (await look(ours, scene)).notes
+
+
+def _write_chain(scene: Scene, document: Path, target: str, below: Path) -> None:
+    """As libvirt does when it takes a snapshot of a running domain."""
+    text = document.read_text()
+    head, found, rest = text.partition(f"<target dev='{target}'")
+    assert found
+    written = f"<backingStore type='file'><format type='qcow2'/><source file='{below}'/></backingStore>"
+    document.write_text(head + written + found + rest)
+
+
+async def test_chains_that_are_written_down(ours: LocalService, scene: Scene) -> None:
+    image, definition = scene.images / "vda.qcow2", scene.lib / "bare.xml"
+    _write_chain(scene, scene.document("m2"), "vda", image)
+    assert (await look(ours, scene)).notes == ()
+    _write_chain(scene, scene.document("e3"), "vda", scene.images / "else.qcow2")
+    stale = "what is written of the images below disk vda is not what they say"
+    assert (await look(ours, scene)).notes == (f"snapshot 'e3': {stale}",)
+    kept = definition.read_text()
+    _write_chain(scene, definition, "vda", scene.images / "else.qcow2")
+    assert (await look(ours, scene)).problems == (f"the definition: {stale}",)
+    definition.write_text(kept)
+    # libvirt would believe it, so only what is true is written back.
+    await take(ours, scene)
+    out = scene.folder / "out"
+    await ours.export_libvirt(scene.uuid, dir=str(out))
+    assert "backingStore" not in (out / "snapshot/bare/e3.xml").read_text()
+    assert (out / "snapshot/bare/m2.xml").read_text().count(f"<source file='{image}'/>\n") == 1
+
+
 async def test_managed_save_comes_along(ours: LocalService, scene: Scene) -> None:
     save = _save(scene)
     await take(ours, scene)

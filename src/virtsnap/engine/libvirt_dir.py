@@ -62,7 +62,9 @@ class LibvirtDir:
             else:
                 self._bring_back()
 
-    async def write(self, wanted: Handback, save: tuple[str, SaveImageHeader] | None) -> None:
+    async def write(
+        self, wanted: Handback, save: tuple[str, SaveImageHeader] | None, progress: images.ProgressCallback
+    ) -> None:
         """Put the domain there. `save`: the managed save to copy, and the head that it gets.
 
         Raises Failed; what was there is there again then, also after a cancellation.
@@ -71,7 +73,7 @@ class LibvirtDir:
             with _explained("cannot write libvirt's files"):
                 self._prepare(wanted)
             if save is not None:
-                await images.copy(save[0], str(self.save.new))
+                await images.copy(save[0], str(self.save.new), progress)
                 await memory.rewrite_header(str(self.save.new), save[1])
             with _explained("cannot write libvirt's files"):
                 self._own()

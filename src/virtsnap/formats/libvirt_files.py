@@ -5,6 +5,8 @@ The XML itself is `domain_xml` and `snapshot_xml`. Source: what libvirt 11.3 wri
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from lxml import etree
 
 from virtsnap.formats import xml_text
@@ -59,6 +61,39 @@ def named_images(text: str) -> tuple[str | None, dict[str, str]]:
         uuid = uuid or definition.uuid
         found |= {disk.source: disk.format for disk in definition.disks if disk.source is not None}
     return uuid or (root.findtext("domain/uuid") if root.tag == "domainsnapshot" else None), found
+
+
+def written_chains(definition_xml: str) -> dict[str, tuple[tuple[str | None, ...], bool]]:
+    """By disk target, what libvirt wrote down of the images below the disk's own, and whether that is all.
+
+    libvirt believes it when it starts the domain; the images themselves are asked where nothing is written.
+    """
+    found: dict[str, tuple[tuple[str | None, ...], bool]] = {}
+    for disk in xml_text.parse(definition_xml, "domain").iterfind("devices/disk"):
+        target, backing = disk.find("target"), disk.find("backingStore")
+        if target is None or backing is None:
+            continue
+        layers: list[str | None] = []
+        ended = False
+        while backing is not None and not ended:
+            source = backing.find("source")
+            ended = source is None
+            if source is not None:
+                layers.append(source.get("file") or source.get("dev"))
+                backing = backing.find("backingStore")
+        found[target.get("dev", "")] = (tuple(layers), ended)
+    return found
+
+
+def without_chains(definition_xml: str, targets: Collection[str]) -> str:
+    """The definition without what is written of the images below these disks' own."""
+    root = DomainDefinition.parse(definition_xml).tree()
+    for disk in root.iterfind("devices/disk"):
+        target = disk.find("target")
+        if target is not None and target.get("dev") in targets:
+            for backing in disk.findall("backingStore"):
+                disk.remove(backing)
+    return xml_text.render(root)
 
 
 def _definitions(root: etree._Element) -> list[etree._Element]:

@@ -40,6 +40,10 @@ class Places:
         """The folder of the snapshots' documents."""
         return posixpath.join(self.state, "snapshot", name)
 
+    def checkpoints(self, name: str) -> str:
+        """The folder of the checkpoints' documents."""
+        return posixpath.join(self.state, "checkpoint", name)
+
     def save(self, name: str) -> str:
         """The managed save."""
         return posixpath.join(self.state, "save", f"{name}.save")
@@ -71,6 +75,7 @@ class LibvirtFiles:
     autostart: bool = False
     saved: bool = False
     """There is a managed save."""
+    checkpoints: int = 0
     active_pid: int | None = None
     """The process that libvirt says runs the domain, if it is alive."""
     others: tuple[Document, ...] = ()

@@ -8,21 +8,29 @@ belongs to another domain.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
-from virtsnap.formats.libvirt_files import definition_file, named_images, snapshot_file
+from virtsnap.formats.libvirt_files import (
+    definition_file,
+    named_images,
+    snapshot_file,
+    without_chains,
+    written_chains,
+)
 from virtsnap.model.errors import VirtsnapError
 from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.libvirt import Document, FoundFile, LibvirtFiles, LibvirtReport, MemoryImage
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState
 from virtsnap.plan.create import check_name
-from virtsnap.plan.images import definition_images, frozen_images
+from virtsnap.plan.images import definition_images, disks_of, frozen_images
 from virtsnap.plan.nvram import nvram_paths
-from virtsnap.plan.takeover import check_domain_name, found_snapshots
+from virtsnap.plan.takeover import check_domain_name, found_snapshots, stale_chains
 
 _NAME_BYTES = 255
 """Longest file name."""
+_DEEPEST = 200
+"""Images in a chain, at most (VIR_STORAGE_MAX_CHAIN)."""
 _JOB_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 """What QEMU allows in a job's name, into which libvirt puts the snapshot's."""
 
@@ -62,6 +70,7 @@ def plan_handback(
         problems += _inexpressible(snapshot)
         notes += _said(facts, snapshot)
     notes += _shared(facts)
+    notes += _deep(facts)
     if saved_there is not None and not facts.managed_save:
         notes.append(
             f"libvirt's managed save '{there.places.save(record.name)}' is removed: the domain has none now"
@@ -78,17 +87,37 @@ def plan_handback(
     if problems:
         return report, None
     return report, Handback(
-        definition=definition_file(record.name, record.uuid, record.config_xml),
+        definition=definition_file(record.name, record.uuid, _true_chains(facts, record.config_xml)),
         documents=tuple(
             (
                 f"{snapshot.name}.xml",
-                snapshot_file(snapshot, record.uuid, current=snapshot.name == tree.current),
+                snapshot_file(_written(facts, snapshot), record.uuid, current=snapshot.name == tree.current),
             )
             for snapshot in tree
         ),
         save=bool(facts.managed_save),
         autostart=record.autostart,
     )
+
+
+def _written(facts: DomainFacts, snapshot: Snapshot) -> Snapshot:
+    """As libvirt may read it."""
+
+    def of(xml: str | None) -> str | None:
+        return None if xml is None else _true_chains(facts, xml)
+
+    return replace(
+        snapshot, domain_xml=of(snapshot.domain_xml), inactive_domain_xml=of(snapshot.inactive_domain_xml)
+    )
+
+
+def _true_chains(facts: DomainFacts, xml: str) -> str:
+    """Without what was written of images below others, unless it holds still: libvirt would believe it."""
+    images = {path: image for path, image in facts.images.items() if not image.missing}
+    stale = stale_chains(xml, images)
+    sources = {disk.target: disk.source for disk in disks_of(xml)}
+    stale |= {target for target in written_chains(xml) if sources.get(target) not in images}
+    return without_chains(xml, stale) if stale else xml
 
 
 def _names(facts: DomainFacts) -> Iterator[str]:
@@ -199,6 +228,18 @@ def _shared(facts: DomainFacts) -> Iterator[str]:
         yield (
             f"image '{path}' is the base of {len(above)} others and of no snapshot: libvirt keeps it for "
             "ever, here it would be merged when one of them goes"
+        )
+
+
+def _deep(facts: DomainFacts) -> Iterator[str]:
+    """Chains that libvirt does not follow."""
+    tops = set(definition_images(facts.record.config_xml))
+    tops |= {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
+    deepest = max((len(facts.chain(path)) for path in tops), default=0)
+    if deepest > _DEEPEST:
+        yield (
+            f"a chain of {deepest} images: libvirt starts none of more than {_DEEPEST}; "
+            "flatten, or delete snapshots"
         )
 
 

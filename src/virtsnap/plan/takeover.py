@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
+from virtsnap.formats.libvirt_files import written_chains
 from virtsnap.formats.snapshot_xml import parse_saved
 from virtsnap.machine.support import check_supported
 from virtsnap.model.domain import DomainRecord
@@ -95,6 +96,11 @@ def read(files: LibvirtFiles, is_regular: IsRegular) -> Takeover:
         problems.append("more than one snapshot claims to be the current one: " + ", ".join(sorted(actives)))
     if files.active_pid is not None:
         problems.append(f"the domain is active in libvirt (process {files.active_pid}): shut it off there")
+    notes = (
+        [f"checkpoints (for incremental backup) stay behind: {files.checkpoints}"]
+        if files.checkpoints
+        else []
+    )
     return Takeover(
         files.name,
         uuid,
@@ -103,6 +109,7 @@ def read(files: LibvirtFiles, is_regular: IsRegular) -> Takeover:
         files.autostart,
         files.places.save(files.name) if files.saved else None,
         tuple(problems),
+        tuple(notes),
     )
 
 
@@ -310,6 +317,7 @@ class _Judgement:
             self._variables(snapshot)
         self.roles = self._owners()
         self._definition()
+        self._chains()
         self._managed_save()
 
     # each image by itself
@@ -365,17 +373,7 @@ class _Judgement:
         return ", ".join(found)
 
     def _below(self, path: str) -> list[ImageFacts]:
-        """The images that one stands on, top first. One that stands on itself is among them, once."""
-        found: list[ImageFacts] = []
-        image = self.evidence.images.get(path)
-        at = image.backing if image is not None else None
-        while at is not None and at in self.evidence.images:
-            image = self.evidence.images[at]
-            if image in found:
-                break
-            found.append(image)
-            at = image.backing
-        return found
+        return chain_below(path, self.evidence.images)
 
     def _stands_on(self, path: str, base: str) -> bool:
         return any(image.path == base for image in self._below(path))
@@ -494,6 +492,15 @@ class _Judgement:
                     f"to resume it would ruin the guest's files; {way_out}"
                 )
 
+    def _chains(self) -> None:
+        """libvirt believes what is written of a chain, we believe the images."""
+        for who, text, said in [
+            ("the definition", self.found.config_xml, self.problems),
+            *((f"snapshot '{s.name}'", s.domain_xml or "", self.notes) for s in self.found.tree),
+        ]:
+            for target in stale_chains(text, self.evidence.images):
+                said.append(f"{who}: what is written of the images below disk {target} is not what they say")
+
     # whose files
     def _owners(self) -> dict[str, ImageRole]:
         tree = self.found.tree
@@ -545,6 +552,30 @@ class _Judgement:
             current=found.tree.current,
             put_images=tuple(sorted(self.roles.items())),
         )
+
+
+def chain_below(path: str, images: Mapping[str, ImageFacts]) -> list[ImageFacts]:
+    """The images that one stands on, top first. One that stands on itself is among them, once."""
+    found: dict[str, ImageFacts] = {}
+    at = images[path].backing if path in images else None
+    while at is not None and at in images and at not in found:
+        found[at] = images[at]
+        at = images[at].backing
+    return list(found.values())
+
+
+def stale_chains(definition_xml: str, images: Mapping[str, ImageFacts]) -> set[str]:
+    """Targets of disks below whose images libvirt would look for others than those that are there."""
+    stale: set[str] = set()
+    sources = {disk.target: disk.source for disk in disks_of(definition_xml)}
+    for target, (written, ended) in written_chains(definition_xml).items():
+        source = sources.get(target)
+        if source is None or source not in images:
+            continue
+        real = [image.path for image in chain_below(source, images)]
+        if list(written) != real[: len(written)] or (ended and len(written) != len(real)):
+            stale.add(target)
+    return stale
 
 
 def found_snapshots(tree: SnapshotTree) -> tuple[FoundSnapshot, ...]:

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ from virtsnap.qemu.paths import sync_file, sync_folder_of
 ProgressCallback = Callable[[int, int], None]
 """(done, total) in bytes."""
 
+_WATCH_SECONDS = 0.25
 _MAX_DEPTH = 200
 """libvirt's limit of a backing chain (VIR_STORAGE_MAX_CHAIN)."""
 _TABLE_ENTRY_BYTES = 2048
@@ -263,7 +264,7 @@ async def create_overlay(
         raise
 
 
-async def copy(source: str, path: str) -> None:
+async def copy(source: str, path: str, progress: ProgressCallback | None = None) -> None:
     """A new file with the same bytes, sparse where the source is, durable, with mode 0600.
 
     Raises Failed; a file that it made is removed then.
@@ -275,13 +276,31 @@ async def copy(source: str, path: str) -> None:
             f"failed to create image file '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
         ) from error
     try:
-        await run("cp", "--reflink=auto", "--sparse=always", "--", source, path)
+        copying = run("cp", "--reflink=auto", "--sparse=always", "--", source, path)
+        await (copying if progress is None else _watched(copying, source, path, progress))
         sync_file(path)
         sync_folder_of(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         raise
+
+
+async def _watched(
+    copying: Coroutine[Any, Any, bytes], source: str, path: str, progress: ProgressCallback
+) -> None:
+    """cp tells nothing of how far it is; the blocks of its file do."""
+    total = os.stat(source).st_blocks * 512
+    task = asyncio.create_task(copying)
+    try:
+        while not (await asyncio.wait({task}, timeout=_WATCH_SECONDS))[0]:
+            progress(min(os.stat(path).st_blocks * 512, total), total)
+        await task
+    except BaseException:
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+    progress(total, total)
 
 
 async def commit(

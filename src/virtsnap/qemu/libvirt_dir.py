@@ -7,7 +7,6 @@ Everything that cannot be read is told with its reason, so that a report can nam
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 import stat
@@ -80,10 +79,11 @@ def read(where: Places, name: str, *, others: bool = True) -> LibvirtFiles:
     return LibvirtFiles(
         places=where,
         name=name,
-        definition=_document(definition) if os.path.lexists(definition) else None,
+        definition=_document(definition) if _may_be_there(definition) else None,
         snapshots=tuple(_documents(where.snapshots(name))),
         autostart=_same_file(where.autostart(name), definition),
         saved=os.path.lexists(where.save(name)),
+        checkpoints=len(_documents(where.checkpoints(name))),
         active_pid=_active(where.status(name)),
         others=tuple(_others(where, name)) if others else (),
     )
@@ -219,6 +219,27 @@ def _identity(path: str) -> str | None:
     return f"{status.st_dev}:{status.st_ino}"
 
 
+def _may_be_there(path: str) -> bool:
+    """Not known to be missing: a folder that may not be searched says nothing."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _names(folder: str) -> list[str] | None:
+    """What is in a folder, sorted; None when it may not be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        return None
+
+
 def _same_file(one: str, other: str) -> bool:
     try:
         return os.path.samefile(one, other)
@@ -242,26 +263,24 @@ def _document(path: str) -> Document:
 
 def _documents(folder: str) -> list[Document]:
     """Every file in it, as libvirt reads them at its start."""
-    try:
-        names = sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        if error.errno == errno.ENOTDIR:
-            return []
-        return [Document(folder, problem=f"cannot be read: {error.strerror}")]
+    names = _names(folder)
+    if names is None:
+        return [Document(folder, problem="cannot be read: Permission denied")]
     return [_document(os.path.join(folder, name)) for name in names]
 
 
 def _others(where: Places, name: str) -> list[Document]:
     found: list[Document] = []
-    for file in sorted(os.listdir(where.definitions)) if os.path.isdir(where.definitions) else []:
-        if file.endswith(".xml") and file != f"{name}.xml":
-            found.append(_document(os.path.join(where.definitions, file)))
-    folder = os.path.dirname(where.snapshots(name))
-    for other in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        if other != name and not other.startswith("."):
-            found += _documents(os.path.join(folder, other))
+    for folder in (where.definitions, os.path.dirname(where.snapshots(name))):
+        names = _names(folder)
+        if names is None:
+            found.append(Document(folder, problem="cannot be read: Permission denied"))
+        for file in names or ():
+            path = os.path.join(folder, file)
+            if folder == where.definitions and file.endswith(".xml") and file != f"{name}.xml":
+                found.append(_document(path))
+            elif folder != where.definitions and file != name and not file.startswith("."):
+                found += _documents(path)
     return found
 
 

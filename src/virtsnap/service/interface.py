@@ -257,6 +257,7 @@ class Service(Protocol):
         definitions: str | None = None,
         run_dir: str | None = None,
         dry_run: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> LibvirtReport:
         """Write a domain and its tree as libvirt keeps them. Reasons not to: as `import_libvirt`."""
         ...

@@ -50,7 +50,9 @@ class LibvirtCalls(SnapshotCalls):
         if bad is not None:
             raise InvalidArg(bad)
         places = libvirt_dir.places(dir, definitions, run_dir)
-        found = takeover.read(libvirt_dir.read(places, name, others=False), is_regular)
+        # Whose lock it is; everything else is looked at under the lock.
+        files = replace(libvirt_dir.read(places, name, others=False), snapshots=())
+        found = takeover.read(files, is_regular)
         lock = DomainLock(self.root, found.uuid)
         async with lock.acquired() if found.uuid and not dry_run else contextlib.nullcontext():
             return await self._take_over(places, name, leave_save, dry_run, progress)
@@ -65,7 +67,7 @@ class LibvirtCalls(SnapshotCalls):
         from virtsnap.qemu.facts import is_regular
 
         files = libvirt_dir.read(places, name)
-        found = await self._as_here(takeover.read(files, is_regular))
+        found = await self._as_here(takeover.read(files, is_regular), _reporter("Reading", progress))
         others, unread = libvirt_dir.other_images(files.others)
         evidence = await libvirt_dir.examine(
             takeover.wanted(found), [*others, *self._own_images()], _reporter("Checking", progress)
@@ -87,22 +89,27 @@ class LibvirtCalls(SnapshotCalls):
         saved = found.save if not leave_save else None
         try:
             if saved is not None:
-                await self._copy_save(world, managed, saved, found)
+                await self._copy_save(world, managed, saved, progress)
             with self.store.transaction() as tx:
+                if (taken := self._taken(found)) is not None:
+                    raise OperationInvalid(taken)
                 apply(world, tx, write)
         except BaseException:
-            managed.remove()
+            if saved is not None:
+                managed.remove()
             raise
         return report
 
-    async def _as_here(self, found: Takeover) -> Takeover:
+    async def _as_here(self, found: Takeover, report: Callable[[int, int], None]) -> Takeover:
         """With what is filled in when a domain is defined here."""
         from virtsnap.formats.domain_xml import DomainDefinition
         from virtsnap.plan import takeover
 
         texts: dict[str, str] = {}
         refused: dict[str, str] = {}
-        for text in dict.fromkeys(found.texts):
+        distinct = dict.fromkeys(found.texts)
+        for number, text in enumerate(distinct, 1):
+            report(number, len(distinct))
             try:
                 definition = await self.completed(DomainDefinition.parse(text))
                 takeover.check_runs(definition)
@@ -133,7 +140,9 @@ class LibvirtCalls(SnapshotCalls):
             return f"domain '{found.name}' already exists here with uuid {same_name.uuid}"
         return None
 
-    async def _copy_save(self, world: World, managed: ManagedSave, source: str, found: Takeover) -> None:
+    async def _copy_save(
+        self, world: World, managed: ManagedSave, source: str, progress: ProgressCallback | None
+    ) -> None:
         """Ours from now on, with a note of the disks as they are; libvirt's own stays."""
         from virtsnap.engine.steps import do_step
         from virtsnap.formats.domain_xml import DomainDefinition
@@ -143,7 +152,7 @@ class LibvirtCalls(SnapshotCalls):
         os.makedirs(os.path.dirname(managed.path), mode=0o700, exist_ok=True)
         managed.remove()
         saved = DomainDefinition.parse(memory.read_header(source).xml)
-        await images.copy(source, managed.path)
+        await images.copy(source, managed.path, _reporter("Copying", progress))
         disks = tuple(
             (disk.target, disk.source, disk.source, disk.format)
             for disk in saved.disks
@@ -159,6 +168,7 @@ class LibvirtCalls(SnapshotCalls):
         definitions: str | None = None,
         run_dir: str | None = None,
         dry_run: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> LibvirtReport:
         """Give a domain back to libvirt. Raises InvalidArg, OperationInvalid with every reason, Failed."""
         from virtsnap.engine.libvirt_dir import LibvirtDir
@@ -192,7 +202,7 @@ class LibvirtCalls(SnapshotCalls):
                 raise OperationInvalid(
                     f"cannot give domain '{record.name}' back to libvirt: " + "; ".join(report.problems)
                 )
-            await target.write(wanted, save)
+            await target.write(wanted, save, _reporter("Copying", progress))
             return report
 
     async def _save_to_give(self, world: World) -> tuple[str, SaveImageHeader]:

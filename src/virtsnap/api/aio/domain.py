@@ -290,6 +290,7 @@ class Domain:
         definitions: str | None = None,
         run_dir: str | None = None,
         dry_run: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> LibvirtReport:
         """Write the domain and its snapshots as a real libvirt keeps them.
 
@@ -299,7 +300,12 @@ class Domain:
         Raises OperationInvalid with every reason; with `dry_run` they are the report's `problems`.
         """
         return await self._service.export_libvirt(
-            self._handle.uuid, dir=dir, definitions=definitions, run_dir=run_dir, dry_run=dry_run
+            self._handle.uuid,
+            dir=dir,
+            definitions=definitions,
+            run_dir=run_dir,
+            dry_run=dry_run,
+            progress=progress,
         )
 
     # snapshots

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Protocol
 
 from virtsnap.cli.args import Args
 from virtsnap.cli.errors import CliError
@@ -10,6 +11,7 @@ from virtsnap.cli.session import Session
 from virtsnap.cli.spec import DOMAIN, DRY_RUN, JSON, Command, flag, positional, string
 from virtsnap.cli.table import info, pretty_bytes, printable, table
 from virtsnap.cli.tree import forest
+from virtsnap.model.errors import OperationInvalid
 from virtsnap.model.libvirt import LibvirtReport
 
 _LATER = {
@@ -20,12 +22,18 @@ _LATER = {
 }
 
 
+class Call(Protocol):
+    """A call of the service with all but one argument given."""
+
+    async def __call__(self, *, dry_run: bool) -> LibvirtReport: ...
+
+
 async def _import(session: Session, args: Args) -> None:
     service = await session.service()
     name = args.required("domain")
     dry_run = args.has("dry-run")
 
-    async def call(dry_run: bool) -> LibvirtReport:
+    async def call(*, dry_run: bool) -> LibvirtReport:
         report = await service.import_libvirt(
             name,
             dir=args.string("dir"),
@@ -38,11 +46,8 @@ async def _import(session: Session, args: Args) -> None:
         session.end_progress()
         return report
 
-    report = await call(dry_run=True)
-    _refuse(session, args, report, f"domain '{name}' cannot be taken over")
-    if not dry_run:
-        report = await call(dry_run=False)
-    _show(session, args, report, done=not dry_run)
+    what = f"domain '{name}' cannot be taken over"
+    report = await _asked(session, args, call, what, dry_run=dry_run)
     if session.wants_json(args):
         return
     if dry_run:
@@ -61,20 +66,20 @@ async def _export(session: Session, args: Args) -> None:
     service = await session.service()
     dry_run = args.has("dry-run")
 
-    async def call(dry_run: bool) -> LibvirtReport:
-        return await service.export_libvirt(
+    async def call(*, dry_run: bool) -> LibvirtReport:
+        report = await service.export_libvirt(
             domain.uuid,
             dir=args.string("dir"),
             definitions=args.string("definitions"),
             run_dir=args.string("run-dir"),
             dry_run=dry_run,
+            progress=session.progress,
         )
+        session.end_progress()
+        return report
 
-    report = await call(dry_run=True)
-    _refuse(session, args, report, f"domain '{domain.name}' cannot be given back to libvirt")
-    if not dry_run:
-        report = await call(dry_run=False)
-    _show(session, args, report, done=not dry_run)
+    what = f"domain '{domain.name}' cannot be given back to libvirt"
+    report = await _asked(session, args, call, what, dry_run=dry_run)
     if session.wants_json(args):
         return
     if dry_run:
@@ -88,11 +93,19 @@ async def _export(session: Session, args: Args) -> None:
     )
 
 
-def _refuse(session: Session, args: Args, report: LibvirtReport, what: str) -> None:
-    """Show everything and every reason, when there is one."""
+async def _asked(session: Session, args: Args, call: Call, what: str, *, dry_run: bool) -> LibvirtReport:
+    """Do it and show what was found; or everything that was found, and every reason why it was not done."""
+    try:
+        report = await call(dry_run=dry_run)
+    except OperationInvalid:
+        report = await call(dry_run=True)
+        if not report.problems:
+            raise
+    done = not dry_run and not report.problems
+    _show(session, args, report, done=done)
     if report.problems:
-        _show(session, args, report, done=False)
         raise CliError(f"{what}:", *(f"- {printable(problem)}" for problem in report.problems))
+    return report
 
 
 def _show(session: Session, args: Args, report: LibvirtReport, *, done: bool) -> None:
