@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from virtsnap.model.errors import Failed, InvalidArg, OperationInvalid
 from virtsnap.model.flags import DomainUndefine, SnapshotCreate
 from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.model.snapshot import Location, SnapshotState
+from virtsnap.qemu import images
 from virtsnap.service.local import LocalService, open_local
 
 pytestmark = pytest.mark.real
@@ -498,6 +500,19 @@ async def test_overlays_that_are_gone_and_not_needed(ours: LocalService, scene: 
     assert (await look(ours, scene)).problems == ()
 
 
+async def test_disks_that_write_into_a_snapshots_content_are_said(ours: LocalService, scene: Scene) -> None:
+    """As libvirt leaves them that goes back to an internal snapshot below external ones."""
+    definition, base = scene.lib / "bare.xml", f"{scene.images}/vda.qcow2"
+    definition.write_text(
+        re.sub(r"<source file='[^']*/vda\.[^']*'/>", f"<source file='{base}'/>", definition.read_text())
+    )
+    report = await look(ours, scene)
+    assert report.problems == ()
+    assert [
+        note for note in report.notes if f"disk vda writes into '{base}', which is the content of" in note
+    ]
+
+
 async def test_users_own_internal_snapshots_are_said(ours: LocalService, scene: Scene) -> None:
     scene.qemu_img("snapshot", "-c", "mine", scene.overlay("vda", "e1"))
     report = await look(ours, scene)
@@ -548,6 +563,37 @@ async def test_managed_save_comes_along(ours: LocalService, scene: Scene) -> Non
     out = scene.folder / "out"
     await ours.export_libvirt(scene.uuid, dir=str(out))
     assert (out / "save/bare.save").read_bytes() == save.read_bytes()
+
+
+async def test_cancelled_while_the_managed_save_is_copied(
+    ours: LocalService, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(scene)
+    before, copy, begun = files_of(scene.lib), images.copy, asyncio.Event()
+
+    async def stuck(source: str, path: str, progress: images.ProgressCallback | None = None) -> None:
+        await copy(source, path, progress)
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def cancelled(call: Coroutine[object, object, LibvirtReport]) -> None:
+        begun.clear()
+        task = asyncio.create_task(call)
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with monkeypatch.context() as held:
+        held.setattr(images, "copy", stuck)
+        await cancelled(take(ours, scene))
+        assert ours.store.domains() == []
+        assert list((ours.root / "save").iterdir()) == []
+    await take(ours, scene)
+    with monkeypatch.context() as held:
+        held.setattr(images, "copy", stuck)
+        await cancelled(ours.export_libvirt(scene.uuid, dir=str(scene.lib)))
+    assert files_of(scene.lib) == before
 
 
 async def test_managed_save_is_left_behind(ours: LocalService, scene: Scene) -> None:
@@ -644,9 +690,15 @@ async def test_what_libvirt_does_not_know_is_said(ours: LocalService, scene: Sce
     slept = replace(ours.store.tree(scene.uuid)["m2"], state=SnapshotState.PMSUSPENDED)
     with ours.store.transaction() as tx:
         tx.put_snapshot(scene.uuid, slept)
+    assert slept.memory_file is not None
+    assert slept.domain_xml is not None
+    head = SaveImageHeader(slept.domain_xml, format=SaveFormat.SPARSE)
+    description = b"\x06" + (2).to_bytes(4, "big") + b"{}"
+    Path(slept.memory_file).write_bytes(head.encode(partial=False) + description)
     report = await ours.export_libvirt(scene.uuid, dir=str(scene.folder / "out"), dry_run=True)
     assert report.problems == ()
     for words in (
+        "snapshot 'm2': its memory was written here, in the format 'sparse', which libvirt restores and",
         "snapshot 'm2' is of a guest that slept: libvirt lists it, and refuses to go back to it",
         f"image '{scene.images}/vda.qcow2' is the base of 2 others and of no snapshot: ",
     ):

@@ -7,7 +7,7 @@ belongs to another domain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
@@ -18,6 +18,7 @@ from virtsnap.formats.libvirt_files import (
     without_chains,
     written_chains,
 )
+from virtsnap.formats.save_image import SaveFormat
 from virtsnap.model.errors import VirtsnapError
 from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.libvirt import Document, FoundFile, LibvirtFiles, LibvirtReport, MemoryImage
@@ -50,12 +51,14 @@ def plan_handback(
     facts: DomainFacts,
     there: LibvirtFiles,
     *,
+    memory: Mapping[str, MemoryImage],
     saved_there: MemoryImage | None,
     misfit: str | None,
 ) -> tuple[LibvirtReport, Handback | None]:
     """What is written, or None with every reason in the report.
 
-    `there`: what libvirt's folders hold under the domain's name now. `saved_there`: the managed save among
+    `there`: what libvirt's folders hold under the domain's name now. `memory`: the heads of the snapshots'
+    memory files. `saved_there`: the managed save among
     it. `misfit`: why our managed save may not be resumed.
     """
     record, tree = facts.record, facts.tree
@@ -69,6 +72,7 @@ def plan_handback(
     for snapshot in tree:
         problems += _inexpressible(snapshot)
         notes += _said(facts, snapshot)
+        notes += _unloadable(snapshot, memory)
     notes += _shared(facts)
     notes += _deep(facts)
     if saved_there is not None and not facts.managed_save:
@@ -80,7 +84,7 @@ def plan_handback(
         uuid=record.uuid,
         definition=there.places.definition(record.name),
         snapshots=found_snapshots(tree),
-        files=tuple(_files(facts, there)),
+        files=tuple(_files(facts, there, memory)),
         notes=tuple(notes),
         problems=tuple(problems),
     )
@@ -215,6 +219,20 @@ def _writable(snapshot: Snapshot, target: str) -> bool:
     return disk is not None and disk.source is not None and not disk.readonly
 
 
+def _unloadable(snapshot: Snapshot, memory: Mapping[str, MemoryImage]) -> Iterator[str]:
+    """Memory that libvirt's revert does not read, though its restore may."""
+    image = memory.get(snapshot.memory_file or "")
+    if image is None:
+        return
+    if image.problem is not None:
+        yield f"snapshot '{snapshot.name}': memory file '{snapshot.memory_file}': {image.problem}"
+    elif image.format == SaveFormat.SPARSE.name.lower():
+        yield (
+            f"snapshot '{snapshot.name}': its memory was written here, in the format 'sparse', which libvirt "
+            "restores and does not revert to"
+        )
+
+
 def _shared(facts: DomainFacts) -> Iterator[str]:
     """Bases that stay because several stand on them, and nothing names."""
     named = set(definition_images(facts.record.config_xml))
@@ -243,7 +261,7 @@ def _deep(facts: DomainFacts) -> Iterator[str]:
         )
 
 
-def _files(facts: DomainFacts, there: LibvirtFiles) -> Iterator[FoundFile]:
+def _files(facts: DomainFacts, there: LibvirtFiles, memory: Mapping[str, MemoryImage]) -> Iterator[FoundFile]:
     """What is written, then what it leads to."""
     name, places = facts.record.name, there.places
     yield FoundFile(places.definition(name), "definition", "xml", "written", 0)
@@ -257,4 +275,5 @@ def _files(facts: DomainFacts, there: LibvirtFiles) -> Iterator[FoundFile]:
             yield FoundFile(path, "image", image.format, role.value if role else "base", image.actual_size)
     for snapshot in facts.tree:
         if snapshot.memory_file is not None:
-            yield FoundFile(snapshot.memory_file, "memory", "", ImageRole.MEMORY.value, 0)
+            head = memory.get(snapshot.memory_file, MemoryImage())
+            yield FoundFile(snapshot.memory_file, "memory", head.format, ImageRole.MEMORY.value, head.size)

@@ -449,6 +449,13 @@ class _Judgement:
             path = disk.source
             if path is None or path not in self.evidence.images:
                 continue
+            for snapshot in self.found.tree:
+                # Where libvirt goes back to an internal snapshot below external ones, it does that.
+                if path in frozen_images(snapshot, Location.EXTERNAL).values() and not disk.readonly:
+                    self.notes.append(
+                        f"disk {disk.target} writes into '{path}', which is the content of snapshot "
+                        f"'{snapshot.name}': that is ruined, or will be when the domain runs"
+                    )
             base = frozen.get(disk.target)
             if current is not None and base is not None and not self._stands_on(path, base):
                 self.notes.append(

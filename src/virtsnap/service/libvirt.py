@@ -65,6 +65,7 @@ class LibvirtCalls(SnapshotCalls):
         from virtsnap.plan import takeover
         from virtsnap.qemu import libvirt_dir
         from virtsnap.qemu.facts import is_regular
+        from virtsnap.qemu.paths import sync_folder_of
 
         files = libvirt_dir.read(places, name)
         found = await self._as_here(takeover.read(files, is_regular), _reporter("Reading", progress))
@@ -87,15 +88,22 @@ class LibvirtCalls(SnapshotCalls):
         world = World(self.root, self.store, found.uuid)
         managed = ManagedSave.of(self.root, found.uuid)
         saved = found.save if not leave_save else None
+        # Not yet under its name: a managed save without a domain would wait for one of the same uuid.
+        copied = managed.path + ".import"
         try:
             if saved is not None:
-                await self._copy_save(world, managed, saved, progress)
+                await self._copy_save(world, managed, saved, copied, progress)
             with self.store.transaction() as tx:
                 if (taken := self._taken(found)) is not None:
                     raise OperationInvalid(taken)
                 apply(world, tx, write)
+                if saved is not None:
+                    os.replace(copied, managed.path)
+                    sync_folder_of(managed.path)
         except BaseException:
             if saved is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(copied)
                 managed.remove()
             raise
         return report
@@ -141,9 +149,9 @@ class LibvirtCalls(SnapshotCalls):
         return None
 
     async def _copy_save(
-        self, world: World, managed: ManagedSave, source: str, progress: ProgressCallback | None
+        self, world: World, managed: ManagedSave, source: str, copy: str, progress: ProgressCallback | None
     ) -> None:
-        """Ours from now on, with a note of the disks as they are; libvirt's own stays."""
+        """A copy, with a note of the disks as they are; libvirt's own stays."""
         from virtsnap.engine.steps import do_step
         from virtsnap.formats.domain_xml import DomainDefinition
         from virtsnap.model.steps import NoteDisks
@@ -151,8 +159,10 @@ class LibvirtCalls(SnapshotCalls):
 
         os.makedirs(os.path.dirname(managed.path), mode=0o700, exist_ok=True)
         managed.remove()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(copy)
         saved = DomainDefinition.parse(memory.read_header(source).xml)
-        await images.copy(source, managed.path, _reporter("Copying", progress))
+        await images.copy(source, copy, _reporter("Copying", progress))
         disks = tuple(
             (disk.target, disk.source, disk.source, disk.format)
             for disk in saved.disks
@@ -195,7 +205,11 @@ class LibvirtCalls(SnapshotCalls):
                 except VirtsnapError as error:
                     misfit = str(error)
             saved_there = libvirt_dir.memory_image(places.save(record.name)) if there.saved else None
-            report, wanted = plan_handback(facts, there, saved_there=saved_there, misfit=misfit)
+            files = [snapshot.memory_file for snapshot in facts.tree]
+            memory = {path: libvirt_dir.memory_image(path) for path in files if path is not None}
+            report, wanted = plan_handback(
+                facts, there, memory=memory, saved_there=saved_there, misfit=misfit
+            )
             if dry_run:
                 return report
             if wanted is None:
