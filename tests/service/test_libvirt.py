@@ -21,6 +21,7 @@ from tests.service.local_domain import BareDomain
 from virtsnap.engine import libvirt_dir
 from virtsnap.formats.save_image import SaveFormat, SaveImageHeader
 from virtsnap.model.errors import Failed, InvalidArg, OperationInvalid
+from virtsnap.model.event import Change, Detail
 from virtsnap.model.flags import DomainUndefine, SnapshotCreate
 from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.model.snapshot import Location, SnapshotState
@@ -166,6 +167,7 @@ async def test_taken_over_as_it_was(ours: LocalService, scene: Scene) -> None:
     roles = theirs.store.images(scene.uuid) | {str(scene.images / "m2.mem"): "memory"}
     assert ours.store.images(scene.uuid) == roles
     assert sorted(set(roles.values())) == ["memory", "origin", "overlay"]
+    assert [told.change for told in ours.store.events_after(0)] == [Change.life(Detail.DEFINED_ADDED)]
     await theirs.close()
     again = scene.folder / "again"
     await ours.export_libvirt(scene.uuid, dir=str(again))

@@ -61,7 +61,9 @@ class LibvirtCalls(SnapshotCalls):
         self, places: Places, name: str, leave_save: bool, dry_run: bool, progress: ProgressCallback | None
     ) -> LibvirtReport:
         from virtsnap.engine.steps.store_write import apply
+        from virtsnap.engine.telling import tell
         from virtsnap.engine.world import World
+        from virtsnap.model.event import Detail
         from virtsnap.plan import takeover
         from virtsnap.qemu import libvirt_dir
         from virtsnap.qemu.facts import is_regular
@@ -97,6 +99,7 @@ class LibvirtCalls(SnapshotCalls):
                 if (taken := self._taken(found)) is not None:
                     raise OperationInvalid(taken)
                 apply(world, tx, write)
+                tell(tx, world.record(), Detail.DEFINED_ADDED)
                 if saved is not None:
                     os.replace(copied, managed.path)
                     sync_folder_of(managed.path)
