@@ -361,7 +361,8 @@ def main() -> int:
     if reason is not None:
         print(f"skipped: {reason}")
         return 0
-    wanted = [name for name in names() if not chosen.names or any(fnmatch(name, p) for p in chosen.names)]
+    every = names(through=bool(chosen.through))
+    wanted = [name for name in every if not chosen.names or any(fnmatch(name, p) for p in chosen.names)]
     if not wanted:
         parser.error(f"no such scenario in {FOLDER}")
     with stage(through=bool(chosen.through)) as where:

@@ -97,6 +97,7 @@ def parse(name: str, text: str) -> Scenario:
     return Scenario(name, tuple(steps))
 
 
-def names() -> list[str]:
-    """All scenarios."""
-    return sorted(path.stem for path in FOLDER.glob("*.txt"))
+def names(*, through: bool = False) -> list[str]:
+    """All scenarios; `through`: also those of what only the daemon's clients can ask for."""
+    folders = [FOLDER, FOLDER / "through"] if through else [FOLDER]
+    return sorted(str(path.relative_to(FOLDER))[:-4] for folder in folders for path in folder.glob("*.txt"))

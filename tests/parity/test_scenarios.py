@@ -29,6 +29,23 @@ def test_scenario(where: Stage, name: str) -> None:
     assert score.good, "\n".join(report(score))
 
 
+@pytest.fixture(scope="session", name="there")
+def _there() -> Iterator[Stage]:
+    reason = oracle.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with stage(through=True) as built:
+        yield built
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["lifecycle", "tree", "through/transient"])
+def test_scenario_through_the_daemon(there: Stage, name: str) -> None:
+    """A few of them, and those that nobody else can play; `script/parity --through virtsnapd` plays all."""
+    score = there.play(load(FOLDER / f"{name}.txt"))
+    assert score.good, "\n".join(report(score))
+
+
 def test_rules_stand_on_the_document() -> None:
     rows = known.rows()
     for rule in known.load():

@@ -104,6 +104,7 @@ async def _serve(config: Config, *, session: bool) -> int:
         await awake(service)
         await daemon.open(doors)
         notify("READY=1", f"STATUS=serving {config.root}")
+        await service.autostart_domains()
         await stop.wait()
         notify("STOPPING=1")
     finally:

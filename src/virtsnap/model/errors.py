@@ -38,6 +38,7 @@ class ErrorCode(Enum):
     ARGUMENT_UNSUPPORTED = (74, "argument unsupported: ")
     SNAPSHOT_REVERT_RISKY = (77, "revert requires force: ")
     OPERATION_ABORTED = (78, "operation aborted: ")
+    NO_DOMAIN_METADATA = (80, "metadata not found: ")
     OVERFLOW = (82, "numerical overflow: ")
     BLOCK_COPY_ACTIVE = (83, "block copy still active: ")
     OPERATION_UNSUPPORTED = (84, "Operation not supported: ")
@@ -173,6 +174,12 @@ class NoSnapshot(Refused):
     """The domain has no snapshot of that name (code 72)."""
 
     code = ErrorCode.NO_DOMAIN_SNAPSHOT
+
+
+class NoMetadata(Refused):
+    """The domain has no such title, description or element (code 80)."""
+
+    code = ErrorCode.NO_DOMAIN_METADATA
 
 
 class RevertRisky(Refused):

@@ -102,6 +102,13 @@ class DomainDestroy(IntFlag):
     REMOVE_LOGS = 2
 
 
+class DomainModification(IntFlag):
+    """virDomainModificationImpact."""
+
+    LIVE = 1
+    CONFIG = 2
+
+
 class DomainXml(IntFlag):
     """virDomainXMLFlags."""
 

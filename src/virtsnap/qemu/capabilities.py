@@ -25,7 +25,7 @@ DEFAULT_EMULATOR = "qemu-system-x86_64"
 OLDEST = (7, 2, 0)
 """The floor: what works on no older QEMU is not tried there."""
 
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 _PROBE_SECONDS = 30.0
 
 
@@ -40,6 +40,8 @@ class Capabilities:
     """Full names (QMP query-machines)."""
     machine_aliases: Mapping[str, str] = field(default_factory=dict)
     """'pc' -> 'pc-i440fx-10.0', 'q35' -> ..."""
+    machine_cpus: Mapping[str, int] = field(default_factory=dict)
+    """How many processors a machine takes, by full name."""
     default_machine: str | None = None
     """Full name of the machine that QEMU takes when told none."""
     has_mapped_ram: bool = False
@@ -156,6 +158,7 @@ async def _answers(path: str, monitor: Monitor) -> Capabilities:
         version=monitor.version,
         machines=tuple(sorted(machine["name"] for machine in machines)),
         machine_aliases={machine["alias"]: machine["name"] for machine in machines if "alias" in machine},
+        machine_cpus={machine["name"]: machine["cpu-max"] for machine in machines},
         default_machine=next((m["name"] for m in machines if m.get("is-default")), None),
         has_mapped_ram="mapped-ram" in migration,
         has_background_snapshot="background-snapshot" in migration,

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
 from virtsnap.model.event import DomainEvent
+from virtsnap.model.host import NodeInfo
 from virtsnap.model.job import JobInfo
 from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.model.snapshot import SnapshotTree
@@ -96,6 +97,25 @@ class Service(Protocol):
     async def lookup_by_uuid(self, uuid: str) -> DomainHandle: ...
     async def lookup_by_id(self, id: int) -> DomainHandle: ...
     async def define_xml(self, xml: str, flags: int = 0) -> DomainHandle: ...
+    async def create_xml(self, xml: str, flags: int = 0) -> DomainHandle:
+        """Start a domain that is forgotten when it ends, or once by another XML (virDomainCreateXML)."""
+        ...
+
+    async def node_info(self) -> NodeInfo: ...
+    async def capabilities_xml(self) -> str:
+        """What the host is and can run (virConnectGetCapabilities)."""
+        ...
+
+    async def domain_capabilities_xml(
+        self,
+        emulator: str | None = None,
+        arch: str | None = None,
+        machine: str | None = None,
+        virttype: str | None = None,
+    ) -> str:
+        """What a domain of that kind may have (virConnectGetDomainCapabilities)."""
+        ...
+
     async def hypervisor_version(self) -> int:
         """QEMU's version as libvirt counts: major * 1,000,000 + minor * 1,000 + micro."""
         ...
@@ -115,6 +135,30 @@ class Service(Protocol):
     async def reset(self, uuid: str) -> None: ...
     async def destroy(self, uuid: str, flags: int = 0) -> None: ...
     async def suspend(self, uuid: str) -> None: ...
+    async def set_autostart(self, uuid: str, autostart: bool) -> None:
+        """Start it with the host, as soon as the daemon runs there (virDomainSetAutostart)."""
+        ...
+
+    async def send_key(self, uuid: str, codeset: int, holdtime: int, keycodes: Sequence[int]) -> None:
+        """Press keys together for `holdtime` ms. `codeset`: virKeycodeSet (virDomainSendKey)."""
+        ...
+
+    async def metadata(self, uuid: str, type: int, uri: str | None = None, flags: int = 0) -> str:
+        """`type`: virDomainMetadataType. Flags: DomainModification (virDomainGetMetadata)."""
+        ...
+
+    async def set_metadata(
+        self,
+        uuid: str,
+        type: int,
+        text: str | None,
+        key: str | None = None,
+        uri: str | None = None,
+        flags: int = 0,
+    ) -> None:
+        """`text` None: take it away (virDomainSetMetadata)."""
+        ...
+
     async def resume(self, uuid: str) -> None: ...
     async def domain_info(self, uuid: str) -> DomainInfo: ...
     async def domain_state(self, uuid: str) -> tuple[DomainState, Reason]: ...

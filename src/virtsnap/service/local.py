@@ -9,13 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from virtsnap.service.chains import ChainCalls
+from virtsnap.service.definitions import DefinitionCalls
 from virtsnap.service.events import EventCalls
+from virtsnap.service.host import HostCalls
 from virtsnap.service.jobs import JobCalls
+from virtsnap.service.keys import KeyCalls
 from virtsnap.service.libvirt import LibvirtCalls
-from virtsnap.service.saves import SaveCalls
 
 
-class LocalService(SaveCalls, ChainCalls, JobCalls, EventCalls, LibvirtCalls):
+class LocalService(DefinitionCalls, HostCalls, KeyCalls, ChainCalls, JobCalls, EventCalls, LibvirtCalls):
     """`service.interface.Service` over a root folder."""
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from virtsnap.model.errors import InvalidArg
+from virtsnap.formats.guest_agent import agent_channel
+from virtsnap.model.errors import ArgumentUnsupported, InvalidArg
 from virtsnap.server.calls.flags import only
 from virtsnap.server.session import Session, wire_domain
+from virtsnap.wire.errors import not_supported
 from virtsnap.wire.values import ULLONG, Param, WireDomain, params_of
+
+_GUEST = 8
 
 # definition
 
@@ -18,6 +22,10 @@ async def domain_define_xml_flags(session: Session, xml: str, flags: int) -> Wir
     return wire_domain(await session.service.define_xml(xml, flags))
 
 
+async def domain_create_xml(session: Session, xml_desc: str, flags: int) -> WireDomain:
+    return wire_domain(await session.service.create_xml(xml_desc, flags))
+
+
 async def domain_undefine(session: Session, dom: WireDomain) -> None:
     await session.service.undefine(dom.uuid_text)
 
@@ -28,6 +36,28 @@ async def domain_undefine_flags(session: Session, dom: WireDomain, flags: int) -
 
 async def domain_get_xml_desc(session: Session, dom: WireDomain, flags: int) -> str:
     return await session.service.domain_xml(dom.uuid_text, flags)
+
+
+async def domain_set_autostart(session: Session, dom: WireDomain, autostart: int) -> None:
+    await session.service.set_autostart(dom.uuid_text, bool(autostart))
+
+
+async def domain_get_metadata(
+    session: Session, dom: WireDomain, type: int, uri: str | None, flags: int
+) -> str:
+    return await session.service.metadata(dom.uuid_text, type, uri, flags)
+
+
+async def domain_set_metadata(
+    session: Session,
+    dom: WireDomain,
+    type: int,
+    metadata: str | None,
+    key: str | None,
+    uri: str | None,
+    flags: int,
+) -> None:
+    await session.service.set_metadata(dom.uuid_text, type, metadata, key, uri, flags)
 
 
 # life
@@ -74,6 +104,13 @@ async def domain_resume(session: Session, dom: WireDomain) -> None:
     await session.service.resume(dom.uuid_text)
 
 
+async def domain_send_key(
+    session: Session, dom: WireDomain, codeset: int, holdtime: int, keycodes: list[int], flags: int
+) -> None:
+    only(flags, 0, "qemuDomainSendKey")
+    await session.service.send_key(dom.uuid_text, codeset, holdtime, keycodes)
+
+
 # facts
 
 
@@ -115,7 +152,11 @@ async def domain_get_max_vcpus(session: Session, dom: WireDomain) -> int:
 
 
 async def domain_get_vcpus_flags(session: Session, dom: WireDomain, flags: int) -> int:
-    only(flags, 7, "qemuDomainGetVcpusFlags")  # LIVE, CONFIG, MAXIMUM; not GUEST
+    only(flags, 15, "qemuDomainGetVcpusFlags")  # LIVE, CONFIG, MAXIMUM, GUEST
+    if flags & _GUEST:
+        if agent_channel(await session.service.domain_xml(dom.uuid_text)) is None:
+            raise ArgumentUnsupported("QEMU guest agent is not configured")
+        raise not_supported("virDomainGetVcpusFlags")
     if flags & 3 == 3:
         raise InvalidArg("flags 'affect live' and 'affect config' are mutually exclusive")
     return (await session.service.domain_info(dom.uuid_text)).vcpus

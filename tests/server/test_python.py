@@ -1,0 +1,70 @@
+"""libvirt's own Python module on virtsnapd, unmodified, in the system's Python."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import Served
+
+pytestmark = pytest.mark.real
+SYSTEM = "/usr/bin/python3"
+
+
+def run(script: str, *words: str) -> dict[str, object]:
+    """What a script next to this file prints, as JSON."""
+    if subprocess.run([SYSTEM, "-c", "import libvirt"], capture_output=True, check=False).returncode:
+        pytest.skip(f"no libvirt module for {SYSTEM} here (script/setup --with-parity installs it)")
+    done = subprocess.run(
+        [SYSTEM, Path(__file__).with_name(script), *words],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, object] = json.loads(done.stdout)
+    return seen
+
+
+def test_a_life(served: Served) -> None:
+    image = served.folder / "p.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
+    file = served.folder / "p.xml"
+    file.write_text(
+        "<domain type='qemu'><name>p</name><uuid>0f0f0f0f-2222-3333-4444-555555555555</uuid>"
+        "<memory unit='MiB'>32</memory><os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"
+        f"<disk type='file'><driver name='qemu' type='qcow2'/><source file='{image}'/>"
+        "<target dev='vda' bus='virtio'/></disk><video><model type='vga'/></video></devices></domain>"
+    )
+    seen = run("libvirt_life.py", served.uri, str(file))
+    assert [seen[key] for key in ("type", "version", "alive", "empty")] == ["QEMU", 11003000, 1, [0, 0, 0, 0]]
+    assert seen["cpu"] == ["idle", "iowait", "kernel", "user"]
+    assert "<domain type='qemu'/>" in str(seen["capabilities"])
+    assert "<machine>pc-q35-" in str(seen["q35"])
+    assert seen["transient"] == ["p", True, 0, [3, 1]]
+    assert seen["again"] == [55, 10, "Requested operation is not valid: domain 'p' is already active"]
+    assert seen["resumed"] == [1, 5]
+    assert (seen["description"], seen["element"]) == ("for a test", '<a x="1"/>')
+    assert '<k:a xmlns:k="http://example.org/x" x="1"/>' in str(seen["in the definition"])
+    assert seen["no title"] == [80, 20, "metadata not found: Requested metadata element is not present"]
+    stats = seen["stats"]
+    assert isinstance(stats, dict)
+    assert (stats["state.state"], stats["vcpu.current"], stats["block.0.name"]) == (1, 1, "vda")
+    assert stats["block.0.capacity"] == 1024 * 1024
+    assert seen["defined"] == [1, 0]
+    assert seen["autostart"] == [1, 1]
+    assert seen["snapshot"] == ["one", 1, 1, 0]
+    assert seen["tree"] == ["one", ["two"]]
+    assert seen["root"] == [72, 10, "Domain snapshot not found: snapshot 'one' does not have a parent"]
+    assert seen["reverted"] == [[1, 4], True]
+    assert seen["left"] == 0
+    assert seen["nothing"][:2] == [72, 10]  # type: ignore[index]
+    assert seen["job"] == {"type": 0}
+    assert seen["block"] == 1024 * 1024
+    assert (seen["mime"], seen["picture"]) == ("image/png", "89504e47")
+    assert seen["gone"][:2] == [42, 10]  # type: ignore[index]
+    assert seen["readonly"][0] == 29  # type: ignore[index]
