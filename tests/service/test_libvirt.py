@@ -444,6 +444,50 @@ async def test_no_such_folder(ours: LocalService, scene: Scene) -> None:
         await ours.import_libvirt(NAME, dir=str(scene.folder / "nope"))
 
 
+async def test_the_systems_folders(ours: LocalService, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Definitions and snapshots in two places; who is active in a third."""
+    etc, run = scene.folder / "etc", scene.folder / "run"
+    etc.mkdir()
+    run.mkdir()
+    (scene.lib / "bare.xml").rename(etc / "bare.xml")
+    folders = {"dir": str(scene.lib), "definitions": str(etc), "run_dir": str(run)}
+
+    async def problems() -> tuple[str, ...]:
+        return (await ours.import_libvirt(NAME, dry_run=True, **folders)).problems
+
+    # What libvirt noted of a domain outlives both when the host crashes; the number may be another's by now.
+    for pid in (os.getpid(), 1 << 22):
+        (run / "bare.xml").write_text(f"<domstatus state='running' pid='{pid}'/>")
+        assert await problems() == ()
+    qemu = scene.folder / "qemu-system-x86_64"
+    qemu.symlink_to("/bin/sleep")
+    with subprocess.Popen([qemu, "60"]) as process:
+        (run / "bare.xml").write_text(f"<domstatus state='running' pid='{process.pid}'/>")
+        active = f"the domain is active in libvirt (process {process.pid}): shut it off there"
+        assert await problems() == (active,)
+        process.kill()
+    await ours.import_libvirt(NAME, **folders)
+    await ours.export_libvirt(scene.uuid, **folders)
+    assert sorted(path.name for path in etc.iterdir()) == ["bare.xml"]
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(scene.folder / "config"))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    await ours.export_libvirt(scene.uuid)
+    assert (scene.folder / "config/libvirt/qemu/snapshot/bare/e1.xml").exists()
+
+
+async def test_autostart(ours: LocalService, scene: Scene) -> None:
+    link = scene.lib / "autostart" / "bare.xml"
+    link.parent.mkdir()
+    link.symlink_to(scene.lib / "bare.xml")
+    await take(ours, scene)
+    record = ours.store.domain(scene.uuid)
+    assert record is not None
+    assert record.autostart
+    out = scene.folder / "out"
+    await ours.export_libvirt(scene.uuid, dir=str(out))
+    assert (out / "autostart/bare.xml").resolve() == out / "bare.xml"
+
+
 async def test_only_once(ours: LocalService, scene: Scene) -> None:
     await take(ours, scene)
     reason = f"domain 'bare' is already defined here with uuid {scene.uuid}"

@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
 from virtsnap.model.event import DomainEvent
 from virtsnap.model.host import NodeInfo
 from virtsnap.model.job import JobInfo
-from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.model.snapshot import SnapshotTree
+
+if TYPE_CHECKING:
+    from virtsnap.model.libvirt import LibvirtReport
 
 
 @dataclass(frozen=True)

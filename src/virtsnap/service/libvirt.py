@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virtsnap.model.errors import InvalidArg, OperationInvalid, VirtsnapError
-from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import Progress, ProgressCallback
 from virtsnap.service.managed import ManagedSave, on_present_disks
 from virtsnap.service.snapshots import SnapshotCalls
@@ -21,7 +20,7 @@ from virtsnap.service.snapshots import SnapshotCalls
 if TYPE_CHECKING:
     from virtsnap.engine.world import World
     from virtsnap.formats.save_image import SaveImageHeader
-    from virtsnap.model.libvirt import Places
+    from virtsnap.model.libvirt import LibvirtReport, Places
     from virtsnap.plan.takeover import Takeover
 
 
