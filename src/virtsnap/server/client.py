@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from virtsnap.model.errors import InternalRefused, OperationDenied, VirtsnapError
 from virtsnap.server.calls import HANDLERS
 from virtsnap.server.consoles import Consoles
+from virtsnap.server.events import ClientEvents, Events
 from virtsnap.server.session import Session
 from virtsnap.server.streams import Stream
 from virtsnap.service.interface import Service
@@ -62,6 +63,7 @@ class House(Protocol):
     """What a client needs of the daemon."""
 
     consoles: Consoles
+    events: Events
     default_uri: str
 
     def service(self, readonly: bool) -> Service:
@@ -110,6 +112,7 @@ class Client:
         self._known = False
         self._session: Session | None = None
         self._streams: dict[tuple[int, int, int], Stream] = {}
+        self._events = ClientEvents(house.events, self.post)
         self._closing = False
 
     async def run(self) -> None:
@@ -127,6 +130,7 @@ class Client:
         finally:
             self._closing = True
             pulse.cancel()
+            self._events.close()
             for stream in list(self._streams.values()):
                 await stream.close()
             self._writer.close()
@@ -240,7 +244,8 @@ class Client:
             raise WireError(1, FROM_RPC, "internal error: connection not open")
         readonly = self._readonly or bool(flags & _READ_ONLY)
         uri = _accepted(name) or self._house.default_uri
-        self._session = Session(self._house.service(readonly), uri, readonly, self._house.consoles)
+        service = self._house.service(readonly)
+        self._session = Session(service, uri, readonly, self._house.consoles, self._events)
         self._frames.limit = FRAME_MAX
 
     async def _connect_close(self) -> None:

@@ -16,6 +16,7 @@ from virtsnap.model.errors import SystemRefused, VirtsnapError
 from virtsnap.qemu.paths import socket_address
 from virtsnap.server.client import Client, Peer
 from virtsnap.server.consoles import Consoles
+from virtsnap.server.events import Events
 from virtsnap.service.interface import Service
 
 logger = logging.getLogger("virtsnap.server")
@@ -102,6 +103,7 @@ class Daemon:
         self._users = users
         self._limits = limits
         self.consoles = Consoles()
+        self.events = Events(service)
         self._servers: list[asyncio.Server] = []
         self._clients: dict[Client, asyncio.Task[None]] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -133,6 +135,7 @@ class Daemon:
             client.cancel()
         if clients:
             await asyncio.wait(clients, timeout=_END_SECONDS)
+        await self.events.close()
         for service in self._services:
             await service.close()
 

@@ -11,6 +11,7 @@ from virtsnap.wire.values import WireDomain, WireSnapshot
 
 if TYPE_CHECKING:
     from virtsnap.server.consoles import Consoles
+    from virtsnap.server.events import ClientEvents
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Session:
     uri: str
     readonly: bool
     consoles: Consoles
+    events: ClientEvents
 
     async def domain(self, dom: WireDomain) -> WireDomain:
         """The domain as it is now: clients keep names and ids that are long out of date. Raises NoDomain."""

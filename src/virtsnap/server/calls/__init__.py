@@ -11,7 +11,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from virtsnap.server.calls import connect, domain, guest, host, lists, moments, save, snapshot, stats, streams
+from virtsnap.server.calls import (
+    connect,
+    domain,
+    events,
+    guest,
+    host,
+    lists,
+    moments,
+    save,
+    snapshot,
+    stats,
+    streams,
+)
 from virtsnap.wire.procedures import QEMU, REMOTE, Program
 
 Handler = Callable[..., Awaitable[Any]]
@@ -29,7 +41,7 @@ def _handlers(program: Program, *modules: ModuleType) -> Mapping[int, Handler]:
 
 HANDLERS: Mapping[int, Mapping[int, Handler]] = {
     REMOTE.number: _handlers(
-        REMOTE, connect, domain, guest, host, lists, moments, save, snapshot, stats, streams
+        REMOTE, connect, domain, events, guest, host, lists, moments, save, snapshot, stats, streams
     ),
     QEMU.number: _handlers(QEMU, guest),
 }

@@ -7,7 +7,8 @@ from virtsnap.model.errors import ArgumentUnsupported, InvalidArg
 from virtsnap.server.calls.flags import only
 from virtsnap.server.session import Session, wire_domain
 from virtsnap.wire.errors import not_supported
-from virtsnap.wire.values import ULLONG, Param, WireDomain, params_of
+from virtsnap.wire.events import job_params
+from virtsnap.wire.values import Param, WireDomain
 
 _GUEST = 8
 
@@ -206,8 +207,7 @@ async def domain_get_job_info(session: Session, dom: WireDomain) -> tuple[int, .
 
 async def domain_get_job_stats(session: Session, dom: WireDomain, flags: int) -> tuple[int, list[Param]]:
     job = await session.service.job_info(dom.uuid_text, flags)
-    types = dict.fromkeys(job.stats(), ULLONG) | {"operation": 1}
-    return int(job.type), params_of(job.stats(), types)
+    return int(job.type), job_params(job.stats())
 
 
 async def domain_abort_job(session: Session, dom: WireDomain) -> None:

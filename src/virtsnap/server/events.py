@@ -1,0 +1,117 @@
+"""Who wants to hear of what: registrations of all clients, and one watch that serves them all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from virtsnap.model.event import DomainEvent, EventKind
+from virtsnap.service.interface import Service
+from virtsnap.wire.events import message
+from virtsnap.wire.frames import Frame
+
+logger = logging.getLogger("virtsnap.server")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One wish. `uuid` None: any domain's. `callback` None: of a client that knows no ids."""
+
+    tell: Callable[[Frame], None]
+    kind: EventKind
+    uuid: str | None
+    callback: int | None
+
+
+class Events:
+    """The daemon's only watch; it begins with the first registration."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._wishes: dict[object, Registration] = {}
+        self._watch: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+
+    async def add(self, key: object, wish: Registration) -> None:
+        """From now on it is told. Raises what the service does when nothing can be watched."""
+        async with self._starting:
+            if self._watch is None or self._watch.done():
+                begun = asyncio.get_running_loop().create_future()
+                self._watch = asyncio.create_task(self._run(begun))
+                await begun
+        self._wishes[key] = wish
+
+    def remove(self, key: object) -> None:
+        """Tell no more."""
+        self._wishes.pop(key, None)
+
+    async def close(self) -> None:
+        """Watch no more."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+
+    async def _run(self, begun: asyncio.Future[None]) -> None:
+        try:
+            async with self._service.events() as events:
+                begun.set_result(None)
+                async for event in events:
+                    self._tell(event)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if begun.done():
+                logger.exception("events are told no more")
+            else:
+                begun.set_exception(error)
+
+    def _tell(self, event: DomainEvent) -> None:
+        for wish in list(self._wishes.values()):
+            if wish.kind is event.kind and wish.uuid in (None, event.uuid):
+                frame = message(event, wish.callback)
+                if frame is not None:
+                    wish.tell(frame)
+
+
+class ClientEvents:
+    """One client's registrations. A key is a callback's id, or the name of a kind without one."""
+
+    def __init__(self, events: Events, tell: Callable[[Frame], None]) -> None:
+        self._events = events
+        self._tell = tell
+        self._keys: set[int | str] = set()
+        self._next = 0
+
+    async def register(self, kind: EventKind | None, uuid: str | None = None) -> int:
+        """Returns the callback's id. `kind` None: what never happens here."""
+        number = self._next
+        self._next += 1
+        self._keys.add(number)
+        if kind is not None:
+            await self._events.add((self, number), Registration(self._tell, kind, uuid, number))
+        return number
+
+    async def register_old(self, kind: EventKind) -> bool:
+        """For clients that know no ids; of any domain. False when that is done already."""
+        if kind.name in self._keys:
+            return False
+        self._keys.add(kind.name)
+        await self._events.add((self, kind.name), Registration(self._tell, kind, None, None))
+        return True
+
+    def deregister(self, key: int | str) -> bool:
+        """False when there is none of that key."""
+        if key not in self._keys:
+            return False
+        self._keys.discard(key)
+        self._events.remove((self, key))
+        return True
+
+    def close(self) -> None:
+        """Forget them all."""
+        for key in list(self._keys):
+            self.deregister(key)
