@@ -47,6 +47,10 @@ IMAGES = {
     "/i/b.img": ImageFacts("/i/b.img", "raw", 4 * MIB, MIB),
     "/i/cd.iso": ImageFacts("/i/cd.iso", "raw", MIB, MIB),
 }
+BROKEN = {
+    "/i/a.qcow2": replace(IMAGES["/i/a.qcow2"], backing="/i/t.qcow2", backing_format="qcow2"),
+    "/i/t.qcow2": ImageFacts("/i/t.qcow2", "qcow2", missing=True),
+}
 EXTERNAL, NO, INTERNAL = Location.EXTERNAL, Location.NO, Location.INTERNAL
 
 
@@ -702,6 +706,16 @@ REFUSALS: dict[str, tuple[Ask, type[Refused], str]] = {
         full(RUNNING, free={"/m": 4 * MIB - 1}),
         SystemRefused,
         "failed to create file '/m/s1': No space left on device",
+    ),
+    "a layer below is missing": (
+        Ask(images=BROKEN),
+        SystemRefused,
+        "Cannot access backing file '/i/t.qcow2' of storage file '/i/a.qcow2': No such file or directory",
+    ),
+    "a layer below an internal snapshot is missing": (
+        Ask(images=BROKEN, flags=Flag(0)),
+        SystemRefused,
+        "Cannot access backing file '/i/t.qcow2' of storage file '/i/a.qcow2': No such file or directory",
     ),
     "an empty drive": (
         Ask(

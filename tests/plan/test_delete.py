@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.plan.scene import Scene, lines, same, sources, write_of
+from tests.plan.scene import Change, Scene, lines, same, sources, write_of
 from tests.plan.simulation import Tag, disk_xml, domain_xml
 from virtsnap.model.errors import NoSnapshot, OperationUnsupported, SystemRefused
 from virtsnap.model.facts import DomainFacts, ImageRole
@@ -364,6 +364,24 @@ def test_a_domain_without_any_image_left_to_see() -> None:
 
     plan = chain().plan_delete("s2", change=lost)
     assert lines(plan) == ["commit: write it down: snapshot s3, no snapshot s2, current s3"]
+
+
+def without(path: str) -> Change:
+    """A layer is gone, or its storage is not there now."""
+
+    def lost(facts: DomainFacts) -> DomainFacts:
+        return replace(facts, images=facts.images | {path: replace(facts.images[path], missing=True)})
+
+    return lost
+
+
+def test_a_merge_that_a_missing_layer_would_stop_is_not_begun() -> None:
+    with pytest.raises(SystemRefused) as caught:
+        chain(1, 1, 1, 1).plan_delete("s3", change=without("/i/vda.s1"))
+    assert str(caught.value) == (
+        "Cannot access backing file '/i/vda.s1' of storage file '/i/vda.s3': No such file or directory"
+    )
+    assert write_of(chain().plan_delete("s3", METADATA, change=without("/i/vda.s1"))).current == "s2"
 
 
 # --- memory -----------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ from virtsnap.plan.agent import usable_agent
 from virtsnap.plan.align import IsRegular, align
 from virtsnap.plan.announce import stopped
 from virtsnap.plan.describe import mib
+from virtsnap.plan.images import check_chain
 from virtsnap.plan.internal import (
     check_internal,
     check_internal_disk,
@@ -294,6 +295,8 @@ def _check_external(facts: DomainFacts, flags: Flag, disk: DomainDisk, entry: Sn
     top = facts.images.get(disk.source or "")
     if top is None or top.missing:
         raise SystemRefused(f"Cannot access storage file '{disk.source}': No such file or directory")
+    if not active:
+        check_chain(facts, top.path)
 
 
 def _check_target(file: FileFacts, flags: Flag, entry: SnapshotDisk) -> None:

@@ -26,6 +26,7 @@ from virtsnap.plan.images import (
     SPARE,
     Collapse,
     ImageGraph,
+    check_chain,
     definition_images,
     disks_of,
     frozen_images,
@@ -61,6 +62,8 @@ def plan_delete(facts: DomainFacts, request: DeleteRequest) -> Plan:
         )
     _check(facts, doomed)
     collapse = _collapse(facts, doomed, left)
+    for merge in collapse.merges:
+        check_chain(facts, merge.top)
     _check_sizes(facts, collapse)
     check_space(facts, collapse)
     return _plan(facts, name, doomed, left, gone, current, collapse)

@@ -25,6 +25,7 @@ from functools import lru_cache
 
 from virtsnap.formats import xml_text
 from virtsnap.formats.domain_xml import DomainDisk, read_disk
+from virtsnap.model.errors import SystemRefused
 from virtsnap.model.facts import DomainFacts, ImageFacts, ImageRole
 from virtsnap.model.snapshot import Location, Snapshot
 from virtsnap.model.steps import MergeImages, RelinkBacking
@@ -70,6 +71,16 @@ def definition_images(*xml_texts: str | None) -> dict[str, str]:
         for disk in disks_of(xml)
         if disk.source is not None
     }
+
+
+def check_chain(facts: DomainFacts, path: str) -> None:
+    """Refuse what would read an image of which a layer is missing. Raises SystemRefused."""
+    for image in facts.chain(path):
+        if image.missing:
+            what = f"storage file '{path}'"
+            if image.path != path:
+                what = f"backing file '{image.path}' of {what}"
+            raise SystemRefused(f"Cannot access {what}: No such file or directory")
 
 
 def left_behind(facts: DomainFacts, config_xml: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from virtsnap.model.facts import DomainFacts
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import ApplyTag, DeleteTag, GuardTag, LoadInternal, SaveInternal, Step, TagImage
 from virtsnap.plan.align import overlay_path
-from virtsnap.plan.images import ImageGraph, definition_images, frozen_images
+from virtsnap.plan.images import ImageGraph, check_chain, definition_images, frozen_images
 
 SAVE_JOB = "virtsnap-internal-save"
 """QEMU allows few characters in a job's name, so it does not carry the snapshot's."""
@@ -82,6 +82,8 @@ def check_internal_disk(facts: DomainFacts, name: str, disk: DomainDisk, entry: 
     image = facts.images.get(disk.source)
     if image is None or image.missing:
         raise SystemRefused(f"Cannot access storage file '{disk.source}': No such file or directory")
+    if not facts.record.active:
+        check_chain(facts, image.path)
     if image.tag(name) is not None:
         raise OperationFailed(f"image '{disk.source}' has an internal snapshot '{name}' already")
     if any(tag.id == name for tag in image.tags):

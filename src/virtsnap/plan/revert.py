@@ -44,7 +44,7 @@ from virtsnap.model.steps import (
 from virtsnap.plan.align import overlay_path
 from virtsnap.plan.announce import agent_awaited, stopped, told
 from virtsnap.plan.exclusive import held_alone
-from virtsnap.plan.images import ImageGraph, frozen_images
+from virtsnap.plan.images import ImageGraph, check_chain, frozen_images
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, stood_on, strip_copies
 from virtsnap.plan.nvram import reset_nvram, restore_nvram
 from virtsnap.plan.requests import RevertRequest, exclusive, known_flags
@@ -141,15 +141,9 @@ def _check_files(facts: DomainFacts, snapshot: Snapshot) -> None:
             raise OperationUnsupported(
                 f"source disk for '{target}' is not a regular file, reverting to snapshot is not supported"
             )
-        image = facts.images.get(path)
-        if image is None or image.missing:
+        if path not in facts.images:
             raise SystemRefused(f"Cannot access storage file '{path}': No such file or directory")
-        for below in facts.chain(path):
-            if below.missing:
-                raise SystemRefused(
-                    f"Cannot access backing file '{below.path}' of storage file '{path}': "
-                    "No such file or directory"
-                )
+        check_chain(facts, path)
     if snapshot.memory is Location.EXTERNAL and snapshot.state in _ACTIVE:
         assert snapshot.memory_file is not None
         file = facts.files.get(snapshot.memory_file, FileFacts(exists=False))

@@ -193,10 +193,10 @@ async def chain(path: str, format: str, *, emulator_img: str = "qemu-img") -> tu
     """
     found: list[ImageFacts] = []
     seen: set[tuple[int, int]] = set()
-    above: str | None = None
-    at: str | None = os.path.abspath(path)
+    top = os.path.abspath(path)
+    at: str | None = top
     while at is not None:
-        status = _stat(at, above)
+        status = _stat(at, top if found else None)
         identity = (status.st_dev, status.st_ino)
         if identity in seen:
             raise InternalRefused(f"backing store for {at} ({found[-1].path}) is self-referential")
@@ -205,7 +205,7 @@ async def chain(path: str, format: str, *, emulator_img: str = "qemu-img") -> tu
         seen.add(identity)
         image = await read(at, format, emulator_img=emulator_img)
         found.append(image)
-        above, at = at, image.backing
+        at = image.backing
         if at is not None:
             if image.backing_format is None:
                 raise OperationInvalid(
@@ -364,7 +364,7 @@ async def rebase(
     _sync(path)
 
 
-def _stat(path: str, above: str | None = None) -> os.stat_result:
+def _stat(path: str, top: str | None = None) -> os.stat_result:
     """stat, with libvirt's words for an image that cannot be reached."""
     try:
         status = os.stat(path)
@@ -374,8 +374,8 @@ def _stat(path: str, above: str | None = None) -> os.stat_result:
         who = f"(as uid:{os.geteuid()}, gid:{os.getegid()})"
         what = (
             f"Cannot access storage file '{path}' {who}"
-            if above is None
-            else f"Cannot access backing file '{path}' of storage file '{above}' {who}"
+            if top is None
+            else f"Cannot access backing file '{path}' of storage file '{top}' {who}"
         )
         raise SystemRefused(f"{what}: {error.strerror}") from error
 
