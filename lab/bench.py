@@ -1,9 +1,9 @@
 """The benchmark: what snapshots cost here and with the real libvirt, and how the cost grows.
 
-Three tables: by the memory of a running Linux guest (full system snapshots), by the number of disks, and by
-the number of snapshots that the domain has already. Every figure is the median of several rounds of whole
-commands, as a user waits for them; libvirt is virsh on a daemon that runs. The guests are emulated: compare
-figures with each other, not with other machines.
+Four tables: by the memory of a running Linux guest (full system snapshots; saving it into a file), by the
+number of disks, and by the number of snapshots that the domain has already. Every figure is the median of
+several rounds of whole commands, as a user waits for them; libvirt is virsh on a daemon that runs. The guests are
+emulated: compare figures with each other, not with other machines.
 """
 
 from __future__ import annotations
@@ -56,6 +56,27 @@ class Bench(Demo):
             await self.clean()
         return self.summary()
 
+    async def saves(self, memory_mib: int, rounds: int) -> list[Cost]:
+        """The costs of saving the guest into a file and restoring it. Raises `DemoError`, `ConsoleError`."""
+        await self.define(memory_mib)
+        self._side.own(self._folder)
+        image = self._folder / "saved"
+        try:
+            await self.virtsnap("start", self.name)
+            async with self.talk() as (inside, _):
+                await inside.check(f"mem fill {memory_mib * 2 // 5}", timeout=600)
+                await inside.check("mem put kept")
+            for number in range(rounds):
+                self.costs.append(Cost(f"save {number}", self._side.run("save", self.name, str(image))))
+                size = image.stat().st_blocks * 512
+                self.costs.append(Cost(f"restore {number}", self._side.run("restore", str(image)), size=size))
+                async with self.talk() as (inside, _):
+                    if await inside.check("mem get") != "kept":
+                        raise DemoError("the guest has forgotten what was in its memory")
+        finally:
+            await self.clean()
+        return self.summary()
+
     def summary(self) -> list[Cost]:
         """Medians by kind of step."""
         kinds: dict[str, list[Cost]] = {}
@@ -86,6 +107,16 @@ def by_memory(side: Side, folder: Path, image: guest.GuestImage, mib: int, round
             figures[f"{cost.step}: the guest's pause"] = cost.pause
         if cost.size is not None:
             figures[f"{cost.step}: written"] = f"{cost.size / 2**20:.0f} MiB"
+    return figures
+
+
+def by_saves(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds: int) -> Figures:
+    """A running Linux guest saved into a file and restored, two fifths of its memory full."""
+    figures: Figures = {}
+    for cost in asyncio.run(Bench(side, folder, image).saves(mib, rounds)):
+        figures[cost.step] = cost.seconds
+        if cost.size is not None:
+            figures["the file"] = f"{cost.size / 2**20:.0f} MiB"
     return figures
 
 
@@ -175,6 +206,7 @@ Measure = Callable[[Side, Path, guest.GuestImage, int, int], Figures]
 
 _TABLES: dict[str, tuple[str, Measure]] = {
     "memory": ("MiB of memory", by_memory),
+    "saves": ("MiB of memory", by_saves),
     "disks": ("disks", by_disks),
     "snapshots": ("snapshots before", by_snapshots),
 }
@@ -213,6 +245,7 @@ def main() -> int:
     """The program: the tables; 1 when a marker was wrong or a step failed."""
     parser = argparse.ArgumentParser(prog="script/bench", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--memory", type=int, nargs="*", default=[256, 1024], metavar="MIB")
+    parser.add_argument("--saves", type=int, nargs="*", default=[1024], metavar="MIB")
     parser.add_argument("--disks", type=int, nargs="*", default=[1, 4, 8], metavar="N")
     parser.add_argument("--snapshots", type=int, nargs="*", default=[1, 25, 150], metavar="N")
     parser.add_argument("--rounds", type=int, default=3)

@@ -195,7 +195,9 @@ def test_undefine_with_snapshots_and_storage(cli: Cli) -> None:
     assert cli.fails("undefine", "other", "--delete-snapshots") == (
         "error: Option --remove-all-storage is required by option --delete-storage-volume-snapshots\n"
     )
-    assert "removing storage (--storage) is not supported" in cli.fails("undefine", "other", "--storage", "x")
+    assert cli.fails("undefine", "other", "--storage", "x") == (
+        "error: Volume 'x' was not found in domain's definition.\n\n"
+    )
     cli.ok("undefine", "other", "--snapshots-metadata")
 
 

@@ -453,6 +453,13 @@ class Domain:
         """Let the CPUs go on (virDomainResume). Returns 0."""
         return self._portal.run(self._aio.resume())
 
+    def rename(self, new_name: str, flags: int = 0) -> int:
+        """Give it another name, snapshots and all (virDomainRename). Returns 0.
+
+        Raises OperationInvalid while it runs or is saved, or when another domain has the name.
+        """
+        return self._portal.run(self._aio.rename(new_name, flags))
+
     def undefine(self) -> int:
         """Forget the definition (virDomainUndefine). Returns 0. See `undefineFlags`."""
         return self._portal.run(self._aio.undefine())

@@ -44,6 +44,7 @@ GROUPS = (
             Entry("domjobabort", "abort active domain job", "jobs"),
             Entry("domjobinfo", "domain job information", "jobs"),
             Entry("domname", "convert a domain id or UUID to domain name", "names"),
+            Entry("domrename", "rename a domain", "names"),
             Entry("domuuid", "convert a domain name or id to domain UUID", "names"),
             Entry("dumpxml", "domain information in XML", "dumpxml"),
             Entry("edit", "edit XML configuration for a domain", "edit"),

@@ -143,9 +143,18 @@ class Context:
                 qemu_version=caps.version,
                 machine_aliases=caps.machine_aliases,
                 firmwares=installed_firmwares(),
-                nvram_dir=str(self.root / "nvram"),
+                nvram_dir=self._nvram_dir(definition),
             ),
         )
+
+    def _nvram_dir(self, definition: DomainDefinition) -> str:
+        """Where the UEFI variables of a domain go that does not say it; the file is called as the domain."""
+        folder = str(self.root / "nvram")
+        path = f"{folder}/{definition.name}_VARS."
+        if any(path in other.config_xml for other in self.store.domains() if other.uuid != definition.uuid):
+            # That domain had this one's name before it was renamed.
+            return f"{folder}/{definition.uuid}"
+        return folder
 
     def _record(self, uuid: str) -> DomainRecord:
         record = self.store.domain(uuid)

@@ -15,9 +15,12 @@ from virtsnap.service.host import HostCalls
 from virtsnap.service.jobs import JobCalls
 from virtsnap.service.keys import KeyCalls
 from virtsnap.service.libvirt import LibvirtCalls
+from virtsnap.service.naming import NamingCalls
 
 
-class LocalService(DefinitionCalls, HostCalls, KeyCalls, ChainCalls, JobCalls, EventCalls, LibvirtCalls):
+class LocalService(
+    DefinitionCalls, HostCalls, KeyCalls, NamingCalls, ChainCalls, JobCalls, EventCalls, LibvirtCalls
+):
     """`service.interface.Service` over a root folder."""
 
 

@@ -273,6 +273,14 @@ class Domain:
         await self._service.resume(self._handle.uuid)
         return 0
 
+    async def rename(self, new_name: str, flags: int = 0) -> int:
+        """Give it another name, snapshots and all (virDomainRename). Returns 0.
+
+        Raises OperationInvalid while it runs or is saved, or when another domain has the name.
+        """
+        self._handle = await self._service.rename(self._handle.uuid, new_name, flags)
+        return 0
+
     async def undefine(self) -> int:
         """Forget the definition (virDomainUndefine). Returns 0. See `undefineFlags`."""
         return await self.undefineFlags(0)

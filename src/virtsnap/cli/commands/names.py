@@ -1,4 +1,4 @@
-"""From one way of naming a domain to another: domid, domname, domuuid."""
+"""What a domain is called: domid, domname, domuuid, and another name, domrename."""
 
 from __future__ import annotations
 
@@ -22,7 +22,24 @@ async def _domuuid(session: Session, args: Args) -> None:
     session.print(domain.uuid + "\n")
 
 
+async def _domrename(session: Session, args: Args) -> None:
+    domain = await session.domain(args, by_id=False)
+    name = args.required("new-name")
+    service = await session.service()
+    await service.rename(domain.uuid, name)
+    session.extra("Domain successfully renamed\n")
+
+
 COMMANDS = {
+    "domrename": Command(
+        _domrename,
+        (
+            positional("domain", "domain name or uuid", required=True),
+            positional("new-name", "new domain name", required=True),
+        ),
+        "Rename an inactive domain.",
+        ("domrename demo web1",),
+    ),
     "domid": Command(_domid, (positional("domain", "domain name or uuid", required=True),)),
     "domname": Command(_domname, (positional("domain", "domain id or uuid", required=True),)),
     "domuuid": Command(_domuuid, (positional("domain", "domain id or name", required=True),)),

@@ -6,8 +6,8 @@ from virtsnap.cli.args import Args
 from virtsnap.cli.errors import CliError
 from virtsnap.cli.session import Session
 from virtsnap.cli.spec import DOMAIN, Command, alias, flag, string
-from virtsnap.model.errors import ConfigUnsupported
 from virtsnap.model.flags import DomainUndefine
+from virtsnap.service.interface import DomainHandle
 
 _FLAGS: dict[str, int] = {
     "managed-save": DomainUndefine.MANAGED_SAVE,
@@ -18,7 +18,6 @@ _FLAGS: dict[str, int] = {
     "tpm": DomainUndefine.TPM,
     "keep-tpm": DomainUndefine.KEEP_TPM,
 }
-_STORAGE = ("storage", "remove-all-storage", "delete-storage-volume-snapshots", "wipe-storage")
 
 
 async def _undefine(session: Session, args: Args) -> None:
@@ -26,17 +25,39 @@ async def _undefine(session: Session, args: Args) -> None:
     args.exclusive("nvram", "keep-nvram")
     args.exclusive("tpm", "keep-tpm")
     args.exclusive("storage", "remove-all-storage")
+    if args.has("wipe-storage") and not (args.has("storage") or args.has("remove-all-storage")):
+        raise CliError("'--wipe-storage' requires '--storage <string>' or '--remove-all-storage'")
     domain = await session.domain(args)
     service = await session.service()
     given_up = args.has("managed-save") or domain.id is not None
     if not given_up and (await service.domain_info(domain.uuid)).managed_save:
         raise CliError("Refusing to undefine while domain managed save image exists")
+    if args.has("storage") or args.has("remove-all-storage"):
+        await _check_storage(session, args, domain)
     with session.explaining(f"Failed to undefine domain '{domain.name}'"):
-        for option in _STORAGE:
-            if args.has(option):
-                raise ConfigUnsupported(f"removing storage (--{option}) is not supported")
         await service.undefine(domain.uuid, args.flags(_FLAGS))
     session.extra(f"Domain '{domain.name}' has been undefined\n")
+
+
+async def _check_storage(session: Session, args: Args, domain: DomainHandle) -> None:
+    """As virsh where there are no storage pools: every image is left, and named. Raises CliError."""
+    if domain.id is not None:
+        raise CliError("Storage volume deletion is supported only on stopped domains")
+    service = await session.service()
+    given = args.string("storage")
+    wanted = None if given is None else given.split(",")
+    for device in await service.block_devices(domain.uuid, inactive=True):
+        if wanted is not None:
+            if device.target not in wanted and device.source not in wanted:
+                continue
+            wanted = [word for word in wanted if word not in (device.target, device.source)]
+        if device.source is not None:
+            session.complain(
+                f"Storage volume '{device.target}'({device.source}) is not managed by libvirt. "
+                "Remove it manually.\n"
+            )
+    if wanted:
+        raise CliError(*(f"Volume '{word}' was not found in domain's definition.\n" for word in wanted))
 
 
 COMMANDS = {
