@@ -2,8 +2,8 @@
 
 Four tables: by the memory of a running Linux guest (full system snapshots; saving it into a file), by the
 number of disks, and by the number of snapshots that the domain has already. Every figure is the median of
-several rounds of whole commands, as a user waits for them; libvirt is virsh on a daemon that runs. The guests are
-emulated: compare figures with each other, not with other machines.
+several rounds of whole commands, as a user waits for them; libvirt is virsh on a daemon that runs. The
+guests are emulated: compare figures with each other, not with other machines.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ _STATUS = ("completed", "failed", "canceled", "ready")
 _STATE = ("unknown", "connected", "disconnected")
 _REASON = ("unknown", "domain started", "channel event")
 _PHASE = ("connected", "initialized", "disconnected")
+_METADATA = ("description", "title", "element")
 _FAMILY = ("IPv4", "IPv6", "unix")
 
 
@@ -143,6 +144,8 @@ def _said(change: Change) -> str:
             return f": iteration: '{number('iteration')}'"
         case EventKind.JOB_COMPLETED:
             return ":" + "".join(f"\n\t{name}: {value}" for name, value in change.params("stats").items())
+        case EventKind.METADATA_CHANGE:
+            return f": type {_word(_METADATA, number('type'))}, uri {string('uri') or '<null>'}"
         case _:
             return ""
 
@@ -153,6 +156,7 @@ _WORDS_OF: dict[EventKind, tuple[tuple[str, tuple[str, ...]], ...]] = {
     EventKind.IO_ERROR_REASON: (("action", _IO_ERROR),),
     EventKind.BLOCK_JOB: (("type", _JOB), ("status", _STATUS)),
     EventKind.BLOCK_JOB_2: (("type", _JOB), ("status", _STATUS)),
+    EventKind.METADATA_CHANGE: (("type", _METADATA),),
     EventKind.TRAY_CHANGE: (("reason", _TRAY),),
     EventKind.AGENT_LIFECYCLE: (("state", _STATE), ("reason", _REASON)),
     EventKind.GRAPHICS: (("phase", _PHASE), ("local_family", _FAMILY), ("remote_family", _FAMILY)),

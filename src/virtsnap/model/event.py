@@ -201,7 +201,8 @@ class Change:
     `source`, `alias`, `action`, IO_ERROR_REASON also `reason`; GRAPHICS `phase`, and of `local` and `remote`
     each `_family`, `_node`, `_service`, then `auth`; BLOCK_JOB and BLOCK_JOB_2 `disk` (the source's path; the
     target), `type`, `status`; TRAY_CHANGE `alias`, `reason`; BALLOON_CHANGE `actual` (KiB); DEVICE_REMOVED
-    `alias`; AGENT_LIFECYCLE `state`, `reason`; MIGRATION_ITERATION `iteration`; JOB_COMPLETED `stats`.
+    `alias`; AGENT_LIFECYCLE `state`, `reason`; MIGRATION_ITERATION `iteration`; JOB_COMPLETED `stats`;
+    METADATA_CHANGE `type`, `uri` (empty: none).
     """
 
     kind: EventKind

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from virtsnap.engine.telling import tell
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import (
     BareInvalidArg,
@@ -15,6 +16,7 @@ from virtsnap.model.errors import (
     OperationUnsupported,
     VirtsnapError,
 )
+from virtsnap.model.event import Change, EventKind
 from virtsnap.model.flags import DomainModification, DomainStart
 from virtsnap.service import schemas
 from virtsnap.service.interface import DomainHandle
@@ -129,6 +131,7 @@ class DefinitionCalls(SaveCalls):
                 changed = replace(changed, live_xml=new.to_xml())
             with self.store.transaction() as tx:
                 tx.put_domain(changed)
+                tell(tx, changed, Change(EventKind.METADATA_CHANGE, {"type": type, "uri": uri or ""}))
 
     def _of_config(self, record: DomainRecord, flags: int, function: str) -> bool:
         """The flags mean the definition, not what runs."""

@@ -112,5 +112,7 @@ def arguments(change: Change) -> tuple[Any, ...]:
             return (values["phase"], *sides, values["auth"], [])
         case EventKind.PMWAKEUP | EventKind.PMSUSPEND | EventKind.PMSUSPEND_DISK:
             return (0,)
+        case EventKind.METADATA_CHANGE:
+            return (values["type"], values["uri"] or None)
         case _:
             return tuple(values.values())
