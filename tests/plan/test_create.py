@@ -712,6 +712,11 @@ REFUSALS: dict[str, tuple[Ask, type[Refused], str]] = {
         SystemRefused,
         "Cannot access backing file '/i/t.qcow2' of storage file '/i/a.qcow2': No such file or directory",
     ),
+    "a layer below is broken": (
+        Ask(images=BROKEN | {"/i/t.qcow2": replace(BROKEN["/i/t.qcow2"], problem="Image is not in qcow2")}),
+        SystemRefused,
+        "Cannot access backing file '/i/t.qcow2' of storage file '/i/a.qcow2': Image is not in qcow2",
+    ),
     "a layer below an internal snapshot is missing": (
         Ask(images=BROKEN, flags=Flag(0)),
         SystemRefused,

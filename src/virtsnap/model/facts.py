@@ -92,6 +92,8 @@ class ImageFacts:
     missing: bool = False
     tags: tuple[InternalSnapshot, ...] = ()
     """Internal snapshots, of whoever made them."""
+    problem: str | None = None
+    """Why it counts as missing, if it is there and cannot be read."""
 
     def tag(self, name: str) -> InternalSnapshot | None:
         """The internal snapshot of exactly this name."""

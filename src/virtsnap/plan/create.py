@@ -293,9 +293,9 @@ def _check_external(facts: DomainFacts, flags: Flag, disk: DomainDisk, entry: Sn
             f"snapshot depth of disk '{name}' would pass the limit of {MAX_CHAIN} layers"
         )
     top = facts.images.get(disk.source or "")
-    if top is None or top.missing:
+    if top is None:
         raise SystemRefused(f"Cannot access storage file '{disk.source}': No such file or directory")
-    if not active:
+    if not active or top.missing:
         check_chain(facts, top.path)
 
 

@@ -74,13 +74,13 @@ def definition_images(*xml_texts: str | None) -> dict[str, str]:
 
 
 def check_chain(facts: DomainFacts, path: str) -> None:
-    """Refuse what would read an image of which a layer is missing. Raises SystemRefused."""
+    """Refuse what would read an image of which a layer is missing or broken. Raises SystemRefused."""
     for image in facts.chain(path):
         if image.missing:
             what = f"storage file '{path}'"
             if image.path != path:
                 what = f"backing file '{image.path}' of {what}"
-            raise SystemRefused(f"Cannot access {what}: No such file or directory")
+            raise SystemRefused(f"Cannot access {what}: {image.problem or 'No such file or directory'}")
 
 
 def left_behind(facts: DomainFacts, config_xml: str) -> tuple[str, ...]:

@@ -80,9 +80,9 @@ def check_internal_disk(facts: DomainFacts, name: str, disk: DomainDisk, entry: 
     if disk.source is None:
         raise ConfigUnsupported(f"disk '{entry.name}' is empty and cannot hold an internal snapshot")
     image = facts.images.get(disk.source)
-    if image is None or image.missing:
+    if image is None:
         raise SystemRefused(f"Cannot access storage file '{disk.source}': No such file or directory")
-    if not facts.record.active:
+    if not facts.record.active or image.missing:
         check_chain(facts, image.path)
     if image.tag(name) is not None:
         raise OperationFailed(f"image '{disk.source}' has an internal snapshot '{name}' already")

@@ -166,9 +166,10 @@ async def _read_chain(path: str, format: str, found: dict[str, ImageFacts]) -> N
     while at is not None and at not in found:
         try:
             found[at] = await images.read(at, format)
-        except (VirtsnapError, OSError):
+        except (VirtsnapError, OSError) as error:
             # The plan decides what a missing or broken image means for the request.
-            found[at] = ImageFacts(path=at, format=format, missing=True)
+            problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            found[at] = ImageFacts(path=at, format=format, missing=True, problem=problem.rpartition(": ")[2])
             return
         image = found[at]
         at, format = image.backing, image.backing_format or "raw"
