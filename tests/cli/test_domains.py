@@ -196,7 +196,7 @@ def test_undefine_with_snapshots_and_storage(cli: Cli) -> None:
         "error: Option --remove-all-storage is required by option --delete-storage-volume-snapshots\n"
     )
     assert cli.fails("undefine", "other", "--storage", "x") == (
-        "error: Volume 'x' was not found in domain's definition.\n\n"
+        "error: Volume 'x' was not found in domain's definition.\n"
     )
     cli.ok("undefine", "other", "--snapshots-metadata")
 

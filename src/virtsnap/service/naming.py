@@ -24,8 +24,6 @@ class NamingCalls(Context):
             raise BareInvalidArg(f"unsupported flags (0x{flags:x}) in function qemuDomainRename")
         async with self.operation(uuid) as world:
             record = world.record()
-            if not record.persistent:
-                raise OperationInvalid("cannot rename a transient domain")
             if record.active:
                 raise OperationInvalid("cannot rename active domain")
             if ManagedSave.of(self.root, uuid).exists:

@@ -24,18 +24,20 @@ async def _undefine(session: Session, args: Args) -> None:
     args.require("delete-storage-volume-snapshots", "remove-all-storage")
     args.exclusive("nvram", "keep-nvram")
     args.exclusive("tpm", "keep-tpm")
-    args.exclusive("storage", "remove-all-storage")
+    if args.has("storage") and args.has("remove-all-storage"):
+        raise CliError("Specified both --storage and --remove-all-storage")
     if args.has("wipe-storage") and not (args.has("storage") or args.has("remove-all-storage")):
         raise CliError("'--wipe-storage' requires '--storage <string>' or '--remove-all-storage'")
     domain = await session.domain(args)
     service = await session.service()
-    given_up = args.has("managed-save") or domain.id is not None
-    if not given_up and (await service.domain_info(domain.uuid)).managed_save:
+    flags = args.flags(_FLAGS)
+    # With a flag virsh leaves the refusal to the library.
+    if not flags and domain.id is None and (await service.domain_info(domain.uuid)).managed_save:
         raise CliError("Refusing to undefine while domain managed save image exists")
     if args.has("storage") or args.has("remove-all-storage"):
         await _check_storage(session, args, domain)
     with session.explaining(f"Failed to undefine domain '{domain.name}'"):
-        await service.undefine(domain.uuid, args.flags(_FLAGS))
+        await service.undefine(domain.uuid, flags)
     session.extra(f"Domain '{domain.name}' has been undefined\n")
 
 
@@ -54,10 +56,10 @@ async def _check_storage(session: Session, args: Args, domain: DomainHandle) -> 
         if device.source is not None:
             session.complain(
                 f"Storage volume '{device.target}'({device.source}) is not managed by libvirt. "
-                "Remove it manually.\n"
+                "Remove it manually."
             )
     if wanted:
-        raise CliError(*(f"Volume '{word}' was not found in domain's definition.\n" for word in wanted))
+        raise CliError(*(f"Volume '{word}' was not found in domain's definition." for word in wanted))
 
 
 COMMANDS = {
