@@ -150,6 +150,17 @@ def test_whose_job_it_is(job: str, target: str | None) -> None:
     assert target_of(job) == target
 
 
+def test_where_the_disk_writes_afterwards() -> None:
+    commit = {"device": "virtsnap-delete-vda-0", "type": "commit"}
+    both = (("BLOCK_JOB_READY", commit), ("BLOCK_JOB_COMPLETED", commit), ("BLOCK_JOB_COMPLETED", commit))
+    told_of = lines(*both, heard=Heard(moves={"virtsnap-delete-vda-0": "/i/base"}))
+    assert [line.split(" for ")[1] for line in told_of if "'block-job'" in line] == [
+        "/i/a ready",
+        "/i/base completed",
+        "/i/a completed",
+    ]
+
+
 def test_times_are_qemus() -> None:
     changes, _ = told([Event("RESET", {}, 5, 250_000)], Heard(), None)
     assert [(at, isinstance(change, Change)) for change, at in changes] == [(5.25, True)]

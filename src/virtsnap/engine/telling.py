@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from virtsnap.engine.world import World, events_path
@@ -78,10 +79,19 @@ def overhear_in(tx: Transaction, reads: Reads, uuid: str) -> None:
 
 def expect_reboot(store: Store, uuid: str, reboots: bool) -> None:
     """The guest is about to go down and up again at our wish, or that is over."""
+    _expect(store, uuid, lambda heard: replace(heard, reboots=reboots))
+
+
+def expect_move(store: Store, uuid: str, job: str, path: str) -> None:
+    """A block job is about to begin, after which its disk writes to another image."""
+    _expect(store, uuid, lambda heard: replace(heard, moves={**heard.moves, job: path}))
+
+
+def _expect(store: Store, uuid: str, change: Callable[[Heard], Heard]) -> None:
     with store.transaction() as tx:
         overhear_in(tx, store, uuid)
         for log in store.event_logs(uuid):
-            heard = replace(Heard.from_json(log.heard), reboots=reboots)
+            heard = change(Heard.from_json(log.heard))
             tx.put_event_log(uuid, log.run_dir, log.position, heard.to_json())
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
@@ -45,6 +45,8 @@ class Heard:
     """Why the guest stands still when it does next."""
     ready: tuple[str, ...] = ()
     """Block jobs that have caught up with the guest."""
+    moves: Mapping[str, str] = field(default_factory=dict)
+    """Where the disk writes once a block job has completed, by the job's name."""
     reboots: bool = False
     """Going down and coming up is a reboot by the power button, and no more is told of it."""
 
@@ -190,14 +192,17 @@ class _Translator:
         type = _JOB_TYPES.get(str(data.get("type")), BlockJobType.UNKNOWN)
         if type is BlockJobType.COMMIT and job in self.heard.ready:
             type = BlockJobType.ACTIVE_COMMIT
+        moved = self.heard.moves.get(job) if status is BlockJobStatus.COMPLETED else None
         if status is not BlockJobStatus.READY:
             left = tuple(other for other in self.heard.ready if other != job)
-            self.heard = replace(self.heard, ready=left)
+            moves = {name: path for name, path in self.heard.moves.items() if name != job}
+            self.heard = replace(self.heard, ready=left, moves=moves)
         disk = next((disk for disk in self._disks() if disk.target == target), None)
         values = {"type": int(type), "status": int(status)}
         changes = [Change(EventKind.BLOCK_JOB_2, {"disk": target, **values})]
-        if disk is not None and disk.source is not None and disk.type in ("file", "block"):
-            changes.insert(0, Change(EventKind.BLOCK_JOB, {"disk": disk.source, **values}))
+        path = moved or (disk.source if disk is not None and disk.type in ("file", "block") else None)
+        if path is not None:
+            changes.insert(0, Change(EventKind.BLOCK_JOB, {"disk": path, **values}))
         return changes
 
     # --- the definition --------------------------------------------------------------------------------

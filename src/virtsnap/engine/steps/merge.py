@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from virtsnap.engine import telling
 from virtsnap.engine.steps.base import Undoable
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
@@ -117,6 +118,8 @@ async def _merge_live(
 ) -> None:
     active_path, active_node = next(iter(chain.items()))
     if step.down:
+        if step.top == active_path:
+            telling.expect_move(world.store, world.uuid, step.job, step.base)
         await blocks.commit(
             monitor,
             device_top=active_node,
