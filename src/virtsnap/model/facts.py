@@ -140,6 +140,8 @@ class DomainFacts:
     """The files that belong to this domain's snapshots."""
     named_elsewhere: frozenset[str] = frozenset()
     """Image files that other domains name, or stand on."""
+    held: frozenset[str] = frozenset()
+    """Images of a domain that is shut off which some other process has open and protects by QEMU's locks."""
     files: Mapping[str, FileFacts] = field(default_factory=dict)
     """Facts of the paths that the request would make or read."""
     free: Mapping[str, int] = field(default_factory=dict)

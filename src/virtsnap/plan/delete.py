@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.domain import DomainRecord
-from virtsnap.model.errors import NoSnapshot, OperationUnsupported, SystemRefused
+from virtsnap.model.errors import NoSnapshot, OperationFailed, OperationUnsupported, SystemRefused
 from virtsnap.model.facts import DomainFacts
 from virtsnap.model.flags import SnapshotDelete as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotTree
@@ -64,6 +64,7 @@ def plan_delete(facts: DomainFacts, request: DeleteRequest) -> Plan:
     collapse = _collapse(facts, doomed, left)
     for merge in collapse.merges:
         check_chain(facts, merge.top)
+        _check_held(facts, merge)
     _check_sizes(facts, collapse)
     check_space(facts, collapse)
     return _plan(facts, name, doomed, left, gone, current, collapse)
@@ -112,6 +113,18 @@ def _collapse(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapsh
         targets |= {path: target for target, path in frozen_images(snapshot).items()}
     gone = {snapshot.name for snapshot in doomed}
     return ImageGraph(facts, named, untagged=gone).collapse("virtsnap-delete", targets)
+
+
+def _check_held(facts: DomainFacts, merge: MergeImages) -> None:
+    """A merge that cannot open its images would leave work to finish."""
+    for image in facts.chain(merge.top):
+        if image.path in facts.held:
+            raise OperationFailed(
+                f"cannot merge '{merge.top}' and '{merge.base}': Failed to get \"write\" lock\n"
+                f"Is another process using the image [{image.path}]?"
+            )
+        if image.path == merge.base:
+            return
 
 
 def _check_sizes(facts: DomainFacts, collapse: Collapse) -> None:

@@ -29,7 +29,7 @@ from virtsnap.model.facts import (
 )
 from virtsnap.model.snapshot import Snapshot, SnapshotTree
 from virtsnap.plan.images import definition_images, disks_of, frozen_images
-from virtsnap.qemu import agent, blocks, capabilities, images, mapped, memory, process
+from virtsnap.qemu import agent, blocks, capabilities, file_locks, images, mapped, memory, process
 from virtsnap.qemu.monitor import Monitor
 
 
@@ -62,6 +62,7 @@ async def gather(
         images=found,
         owned={path: ImageRole(role) for path, role in owned.items()},
         named_elsewhere=frozenset(elsewhere),
+        held=frozenset(path for path in found if file_locks.held(path)) if not record.active else frozenset(),
         free={folder: free for folder in folders if (free := _free(folder)) is not None},
         memory_way=memory_way,
         qemu_version=qemu_version,
