@@ -20,11 +20,13 @@ from tests.plan.scene import Scene
 from tests.plan.simulation import UUID, Content, Guest, Host, instance_of, take_facts
 from virtsnap.engine import launch, steps
 from virtsnap.engine.runner import Runner
+from virtsnap.engine.telling import begin_listening
 from virtsnap.engine.world import World
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model import steps as s
 from virtsnap.model.domain import DomainRecord, Instance
 from virtsnap.model.errors import Failed
+from virtsnap.model.event import Detail
 from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.plan.images import frozen_images
@@ -75,7 +77,7 @@ class Stage:
         self.store = store
         book = scene.book
         with store.transaction() as tx:
-            for table in ("journal_steps", "journal", "history", "domains"):
+            for table in ("journal_steps", "journal", "history", "domains", "events"):
                 tx._connection.execute(f"DELETE FROM {table}")
             tx.put_domain(book.record)
             for snapshot in book.snapshots.values():
@@ -83,6 +85,8 @@ class Stage:
             tx.set_current(UUID, book.current)
             for path, role in book.owned.items():
                 tx.put_image(UUID, path, role.value)
+            if book.record.instance is not None:
+                begin_listening(tx, book.record)
         self.crash, self.fail, self.wait = Points(), Points(), Points()
 
     # --- a process ----------------------------------------------------------------------------------
@@ -118,6 +122,11 @@ class Stage:
     def guest(self) -> Guest | None:
         instance = self.record.instance
         return None if instance is None else self.host.guests.get(instance.run_dir)
+
+    def told(self) -> list[Detail]:
+        """What whoever watches was told of the domain's life."""
+        changes = [event.change for event in self.store.events_after(0)]
+        return [Detail(one.number("event") * 100 + one.number("detail")) for one in changes]
 
     def facts(self, paths: tuple[str, ...] = ()) -> DomainFacts:
         owned = {path: ImageRole(role) for path, role in self.store.images(UUID).items()}

@@ -187,6 +187,7 @@ class Trial:
         self.old, self.dark_old = stage.state(), stage.without_power()
         self.frozen, self.contents = stage.frozen(), stage.contents()
         asyncio.run(stage.process().run(self.plan))
+        self.told = stage.told()
         self.new, self.dark_new = stage.state(), stage.without_power()
         self.ends_off = stage.guest is None
         self.rests = self.rest_state() if self.plan.give_up else None
@@ -210,6 +211,8 @@ class Trial:
         if verdict == "rest":
             assert state == self.rests, "neither old nor new"
         assert stage.store.journal(stage.record.uuid) is None
+        if verdict != "rest" and not dark:
+            assert stage.told() == (self.told if verdict == "new" else []), "told twice, or not at all"
         self.check_contents(stage, verdict)
         return verdict
 
