@@ -153,7 +153,8 @@ class DomainCalls(Context):
                     tx.put_domain(replace(record, config_xml=text, persistent=True))
                     for path in left:
                         tx.delete_image(uuid, path)
-                    tell(tx, record, Detail.DEFINED_UPDATED)
+                    known = record.persistent
+                    tell(tx, record, Detail.DEFINED_UPDATED if known else Detail.DEFINED_ADDED)
         return _handle(self._record(uuid))
 
     # --- life ------------------------------------------------------------------------------------------
