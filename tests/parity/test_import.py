@@ -242,3 +242,45 @@ def test_heads_of_files(both: Both) -> None:
         both.virtsnap("export-libvirt", name, "--dir", str(both.folder / "out"))
         for path in (f"{name}.xml", f"snapshot/{name}/{name}.xml"):
             assert (both.folder / "out" / path).read_text() == (both.libvirt.files / path).read_text()
+
+
+def test_uefi_variables(both: Both) -> None:
+    """libvirt keeps them inside of a qcow2 store, we beside it: each finds its own."""
+    store = both.folder / "vars.qcow2"
+
+    def variables() -> bytes:
+        return written(store, 4096)
+
+    def scribble(number: int) -> None:
+        both.libvirt.own(store)
+        words = ["qemu-io", "-f", "qcow2", "-c", f"write -P {number} 0 4k", str(store)]
+        both.libvirt.run(words).check_returncode()
+
+    both.libvirt.run(["qemu-img", "create", "-q", "-f", "qcow2", str(store), "528K"]).check_returncode()
+    made = domains.build(["uefi", "vda=a.qcow2"], both.folder, None).xml
+    code = "<loader readonly='yes' type='pflash' format='raw'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
+    firmware = f"{code}<nvram format='qcow2'>{store}</nvram></os>"
+    text = made.replace("machine='pc'", "machine='q35'").replace("</os>", firmware)
+    (both.folder / "uefi.xml").write_text(text)
+    both.virsh("define", "uefi.xml")
+    for number in (1, 2):
+        scribble(number)
+        both.virsh("snapshot-create-as", "uefi", f"s{number}")
+    scribble(3)
+    folders = ["--dir", str(both.libvirt.files)]
+    both.virtsnap("import-libvirt", "uefi", *folders)
+    for number in (1, 2):
+        both.virtsnap("snapshot-revert", "uefi", f"s{number}")
+        assert variables() == bytes([number]) * 4096
+    scribble(4)
+    both.virtsnap("snapshot-create-as", "uefi", "s4")
+    scribble(5)
+    with both.libvirt.stopped():
+        report = both.virtsnap("export-libvirt", "uefi", *folders)
+        both.own_all()
+    assert f"snapshot 's4': '{store}' has no internal snapshot of that name" in report
+    assert "snapshot 's1'" not in report
+    for number in (1, 2):
+        both.virsh("snapshot-revert", "uefi", f"s{number}")
+        assert variables() == bytes([number]) * 4096
+    assert both.libvirt.virsh(["snapshot-revert", "uefi", "s4"]).returncode == 1

@@ -119,6 +119,8 @@ class Evidence:
     """A domain of ours that has the name or the uuid, in words."""
     nvram_tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """UEFI variable store that is qcow2 to the names of its internal snapshots."""
+    present: frozenset[str] = frozenset()
+    """Files that are there already, where some would be made."""
     missing_files: frozenset[str] = frozenset()
     """Files without a chain that a definition names and that are not there: media, variables."""
 
@@ -144,8 +146,8 @@ class FoundFile:
     """image, memory, managed save, UEFI variables, definition or snapshot."""
     format: str
     role: str
-    """overlay and memory: deleted with the snapshots that need it; origin: takes merges, is never deleted;
-    base: never touched."""
+    """overlay, memory and nvram: deleted with the snapshots that need it; origin: takes merges, is never
+    deleted; base: never touched."""
     size: int
     """Bytes that it takes."""
 

@@ -52,14 +52,15 @@ def plan_handback(
     there: LibvirtFiles,
     *,
     memory: Mapping[str, MemoryImage],
+    nvram_tags: Mapping[str, frozenset[str]],
     saved_there: MemoryImage | None,
     misfit: str | None,
 ) -> tuple[LibvirtReport, Handback | None]:
     """What is written, or None with every reason in the report.
 
     `there`: what libvirt's folders hold under the domain's name now. `memory`: the heads of the snapshots'
-    memory files. `saved_there`: the managed save among
-    it. `misfit`: why our managed save may not be resumed.
+    memory files. `nvram_tags`: internal snapshots in UEFI variable stores that are qcow2. `saved_there`: the
+    managed save among it. `misfit`: why our managed save may not be resumed.
     """
     record, tree = facts.record, facts.tree
     problems = list(_names(facts))
@@ -72,6 +73,7 @@ def plan_handback(
     for snapshot in tree:
         problems += _inexpressible(snapshot)
         notes += _said(facts, snapshot)
+        notes += _variables(facts, snapshot, nvram_tags)
         notes += _unloadable(snapshot, memory)
     notes += _shared(facts)
     notes += _deep(facts)
@@ -188,10 +190,6 @@ def _said(facts: DomainFacts, snapshot: Snapshot) -> Iterator[str]:
     name = snapshot.name
     if snapshot.state is SnapshotState.PMSUSPENDED:
         yield f"snapshot '{name}' is of a guest that slept: libvirt lists it, and refuses to go back to it"
-    if snapshot.domain_xml is not None:
-        for path in nvram_paths(snapshot.domain_xml, name)[1:]:
-            if facts.owned.get(path) is ImageRole.NVRAM:
-                yield f"UEFI variables of snapshot '{name}' ('{path}'): libvirt does not bring them back"
     internal = frozen_images(snapshot, Location.INTERNAL)
     if internal and any(
         entry.location is Location.NO and DomainDefinition.parse(snapshot.domain_xml or "").disk(entry.name)
@@ -212,6 +210,23 @@ def _said(facts: DomainFacts, snapshot: Snapshot) -> Iterator[str]:
                 f"snapshot '{name}': going back to it, libvirt overwrites '{path}', which is the content of "
                 f"{', '.join(repr(one) for one in above)}"
             )
+
+
+def _variables(facts: DomainFacts, snapshot: Snapshot, tags: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    """libvirt keeps UEFI variables of internal snapshots only, inside of a store that is qcow2."""
+    paths = nvram_paths(snapshot.domain_xml or facts.record.config_xml, snapshot.name)
+    if not paths or (snapshot.external and snapshot.full_system):
+        return
+    path, copy = paths
+    if snapshot.name in tags.get(path, ()) and not snapshot.external:
+        return
+    if not snapshot.external and path in tags:
+        yield (
+            f"snapshot '{snapshot.name}': '{path}' has no internal snapshot of that name, without which "
+            "libvirt does not go back to it"
+        )
+    elif facts.owned.get(copy) is ImageRole.NVRAM:
+        yield f"UEFI variables of snapshot '{snapshot.name}' ('{copy}'): libvirt does not bring them back"
 
 
 def _writable(snapshot: Snapshot, target: str) -> bool:

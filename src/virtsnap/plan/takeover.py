@@ -29,6 +29,7 @@ from virtsnap.model.steps import StoreWrite
 from virtsnap.plan.align import IsRegular
 from virtsnap.plan.create import check_name
 from virtsnap.plan.images import disks_of, frozen_images
+from virtsnap.plan.nvram import nvram_paths
 from virtsnap.plan.redefine import aligned
 
 SAVE_SLACK_SECONDS = 5.0
@@ -66,8 +67,27 @@ class Wanted:
     """Those that may be missing: overlays that a later revert has replaced, disks left to the user."""
     memory: tuple[str, ...]
     nvram: tuple[str, ...]
+    copies: tuple[str, ...]
+    """What copies of the UEFI variables would be called, which snapshots without memory have here."""
     media: tuple[str, ...]
     """Read-only disks, which are part of no snapshot."""
+
+
+@dataclass(frozen=True)
+class Variables:
+    """UEFI variables of a snapshot: libvirt keeps them as an internal snapshot, we as a copy of the file."""
+
+    path: str
+    copy: str
+    tag: str
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What takes the domain over: copies that are made first, then one write."""
+
+    write: StoreWrite
+    variables: tuple[Variables, ...]
 
 
 def check_domain_name(name: str) -> str | None:
@@ -175,14 +195,13 @@ def wanted(found: Takeover) -> Wanted:
         optional=frozenset(optional - needed),
         memory=tuple(dict.fromkeys([*memory, *([found.save] if found.save else [])])),
         nvram=tuple(dict.fromkeys(path for path in nvram if path is not None)),
+        copies=tuple(path for s in found.tree for path in nvram_paths(s.domain_xml or "", s.name)[1:]),
         media=tuple(sorted(media)),
     )
 
 
-def judge(
-    found: Takeover, evidence: Evidence, *, leave_save: bool
-) -> tuple[LibvirtReport, StoreWrite | None]:
-    """What was found, and the one write that takes it over; None when there is a reason not to.
+def judge(found: Takeover, evidence: Evidence, *, leave_save: bool) -> tuple[LibvirtReport, Admission | None]:
+    """What was found, and what takes it over; None when there is a reason not to.
 
     `leave_save`: without the managed save.
     """
@@ -290,8 +309,9 @@ class _Judgement:
         self.notes = list(found.notes)
         self.wanted = wanted(found)
         self.roles: dict[str, ImageRole] = {}
+        self.variables: list[Variables] = []
 
-    def result(self) -> tuple[LibvirtReport, StoreWrite | None]:
+    def result(self) -> tuple[LibvirtReport, Admission | None]:
         if self.found.config_xml:
             self._look()
         report = LibvirtReport(
@@ -303,7 +323,7 @@ class _Judgement:
             notes=tuple(self.notes),
             problems=tuple(dict.fromkeys(self.problems)),
         )
-        return report, None if report.problems else self._write()
+        return report, None if report.problems else Admission(self._write(), tuple(self.variables))
 
     def _look(self) -> None:
         if self.evidence.taken is not None:
@@ -432,14 +452,17 @@ class _Judgement:
             self.problems.append(f"{where} is of the domain with uuid {image.uuid}")
 
     def _variables(self, snapshot: Snapshot) -> None:
-        path = DomainDefinition.parse(snapshot.domain_xml or self.found.config_xml).nvram_path
-        if path is None or snapshot.full_system:
+        paths = nvram_paths(snapshot.domain_xml or self.found.config_xml, snapshot.name)
+        if not paths or snapshot.full_system:
             return
-        if snapshot.name in self.evidence.nvram_tags.get(path, ()):
-            self.notes.append(
-                f"UEFI variables of snapshot '{snapshot.name}' are an internal snapshot of '{path}', "
-                "which a revert here does not bring back"
+        path, copy = paths
+        if snapshot.name not in self.evidence.nvram_tags.get(path, ()):
+            return
+        if copy in self.evidence.present:
+            self.problems.append(
+                f"snapshot '{snapshot.name}': copy of the UEFI variables already exists: {copy}"
             )
+        self.variables.append(Variables(path, copy, snapshot.name))
 
     # the domain
     def _definition(self) -> None:
@@ -532,7 +555,7 @@ class _Judgement:
         for snapshot in tree:
             if snapshot.memory_file is not None:
                 roles[snapshot.memory_file] = ImageRole.MEMORY
-        return roles
+        return roles | {kept.copy: ImageRole.NVRAM for kept in self.variables}
 
     def _on_frozen(self, path: str, base: str | None) -> bool:
         return base is not None and self._stands_on(path, base)
@@ -549,6 +572,8 @@ class _Judgement:
         for path in self.wanted.nvram:
             kind = "qcow2" if path in self.evidence.nvram_tags else "raw"
             yield FoundFile(path, "UEFI variables", kind, "base", 0)
+        for kept in self.variables:
+            yield FoundFile(kept.copy, "UEFI variables", "qcow2", ImageRole.NVRAM.value, 0)
 
     def _write(self) -> StoreWrite:
         found = self.found

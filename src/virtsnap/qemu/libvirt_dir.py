@@ -109,11 +109,6 @@ async def examine(
         for path, format in sorted(named.items()):
             await other.chain(path, format)
         elsewhere |= dict.fromkeys((*other.images, *named), who)
-    tags = {}
-    for path in wanted.nvram:
-        image = await _nvram(path)
-        if image is not None:
-            tags[path] = frozenset(tag.name for tag in image.tags)
     media = (*wanted.media, *wanted.nvram)
     tops = [path for path in wanted.images if path in found.images]
     return Evidence(
@@ -125,9 +120,18 @@ async def examine(
         identity={path: found_at for path in found.images if (found_at := _identity(path)) is not None},
         changed={path: os.stat(path).st_mtime for path in tops if os.path.exists(path)},
         elsewhere=elsewhere,
-        nvram_tags=tags,
+        nvram_tags=await nvram_tags(wanted.nvram),
+        present=frozenset(path for path in wanted.copies if os.path.lexists(path)),
         missing_files=frozenset(path for path in media if not os.path.exists(path)),
     )
+
+
+async def nvram_tags(paths: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Of those UEFI variable stores that are qcow2, the names of their internal snapshots."""
+    found = {path: await _nvram(path) for path in paths}
+    return {
+        path: frozenset(tag.name for tag in image.tags) for path, image in found.items() if image is not None
+    }
 
 
 def memory_image(path: str) -> MemoryImage:

@@ -64,7 +64,7 @@ class LibvirtCalls(SnapshotCalls):
         from virtsnap.engine.world import World
         from virtsnap.model.event import Detail
         from virtsnap.plan import takeover
-        from virtsnap.qemu import libvirt_dir
+        from virtsnap.qemu import images, internal, libvirt_dir
         from virtsnap.qemu.facts import is_regular
         from virtsnap.qemu.paths import sync_folder_of
 
@@ -80,33 +80,40 @@ class LibvirtCalls(SnapshotCalls):
             for path in unread
         ]
         found = replace(found, notes=(*found.notes, *notes))
-        report, write = takeover.judge(found, evidence, leave_save=leave_save)
+        report, admission = takeover.judge(found, evidence, leave_save=leave_save)
         report = replace(report, definition=places.definition(name))
         if dry_run:
             return report
-        if write is None:
+        if admission is None:
             raise OperationInvalid(f"cannot take over domain '{name}': " + "; ".join(report.problems))
         world = World(self.root, self.store, found.uuid)
         managed = ManagedSave.of(self.root, found.uuid)
         saved = found.save if not leave_save else None
         # Not yet under its name: a managed save without a domain would wait for one of the same uuid.
         copied = managed.path + ".import"
+        made: list[str] = []
         try:
+            for kept in admission.variables:
+                await images.copy(kept.path, kept.copy)
+                made.append(kept.copy)
+                await internal.apply(kept.copy, kept.tag)
             if saved is not None:
                 await self._copy_save(world, managed, saved, copied, progress)
             with self.store.transaction() as tx:
                 if (taken := self._taken(found)) is not None:
                     raise OperationInvalid(taken)
-                apply(world, tx, write)
+                apply(world, tx, admission.write)
                 tell(tx, world.record(), Detail.DEFINED_ADDED)
                 if saved is not None:
                     os.replace(copied, managed.path)
                     sync_folder_of(managed.path)
         except BaseException:
             if saved is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(copied)
+                made.append(copied)
                 managed.remove()
+            for path in made:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
             raise
         return report
 
@@ -184,6 +191,7 @@ class LibvirtCalls(SnapshotCalls):
     ) -> LibvirtReport:
         """Give a domain back to libvirt. Raises InvalidArg, OperationInvalid with every reason, Failed."""
         from virtsnap.engine.libvirt_dir import LibvirtDir
+        from virtsnap.formats.domain_xml import DomainDefinition
         from virtsnap.plan.handback import plan_handback
         from virtsnap.plan.takeover import check_domain_name
         from virtsnap.qemu import libvirt_dir
@@ -208,9 +216,11 @@ class LibvirtCalls(SnapshotCalls):
                     misfit = str(error)
             saved_there = libvirt_dir.memory_image(places.save(record.name)) if there.saved else None
             files = [snapshot.memory_file for snapshot in facts.tree]
+            nvram = DomainDefinition.parse(record.config_xml).nvram_path
+            tags = await libvirt_dir.nvram_tags([nvram] if nvram is not None else [])
             memory = {path: libvirt_dir.memory_image(path) for path in files if path is not None}
             report, wanted = plan_handback(
-                facts, there, memory=memory, saved_there=saved_there, misfit=misfit
+                facts, there, memory=memory, nvram_tags=tags, saved_there=saved_there, misfit=misfit
             )
             if dry_run:
                 return report

@@ -17,6 +17,7 @@ from virtsnap.model.libvirt import LibvirtReport
 _LATER = {
     "overlay": "deleted when unused",
     "memory": "deleted with its snapshot",
+    "nvram": "deleted with its snapshot",
     "origin": "takes merges, stays",
     "base": "never touched",
 }
