@@ -751,6 +751,13 @@ async def test_what_libvirt_does_not_know_is_said(ours: LocalService, scene: Sce
         assert [note for note in report.notes if note.startswith(words)], "\n".join(report.notes)
 
 
+async def test_images_that_are_gone_are_said(ours: LocalService, scene: Scene) -> None:
+    await take(ours, scene)
+    scene.overlay("vda", "e1").unlink()
+    report = await ours.export_libvirt(scene.uuid, dir=str(scene.folder / "out"), dry_run=True)
+    assert f"image '{scene.images}/vda.e1' is not there, or cannot be read" in report.notes
+
+
 @pytest.mark.parametrize("at", range(1, 6))
 async def test_all_or_nothing(
     ours: LocalService, scene: Scene, monkeypatch: pytest.MonkeyPatch, at: int

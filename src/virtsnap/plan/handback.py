@@ -77,6 +77,11 @@ def plan_handback(
         notes += _unloadable(snapshot, memory)
     notes += _shared(facts)
     notes += _deep(facts)
+    notes += [
+        f"image '{path}' is not there, or cannot be read"
+        for path, image in sorted(facts.images.items())
+        if image.missing
+    ]
     if saved_there is not None and not facts.managed_save:
         notes.append(
             f"libvirt's managed save '{there.places.save(record.name)}' is removed: the domain has none now"
