@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from virtsnap.api import aio, bridge, constants, sync
-from virtsnap.model import event, flags, job
+from virtsnap.model import block_job, event, flags, job
 from virtsnap.model.domain import DomainState
 
 
@@ -34,6 +34,16 @@ def test_both_faces_have_the_same_methods_and_arguments(name: str) -> None:
 def test_constants_are_the_enums_numbers() -> None:
     prefixes = {
         "VIR_CONNECT_LIST_DOMAINS_": flags.DomainList,
+        "VIR_DOMAIN_BLOCK_JOB_TYPE_": block_job.BlockJobType,
+        "VIR_DOMAIN_BLOCK_JOB_ABORT_": flags.BlockJobAbort,
+        "VIR_DOMAIN_BLOCK_JOB_INFO_": flags.BlockJobInfoFlags,
+        "VIR_DOMAIN_BLOCK_JOB_SPEED_": flags.BlockJobSetSpeed,
+        "VIR_DOMAIN_BLOCK_PULL_": flags.BlockPull,
+        "VIR_DOMAIN_BLOCK_REBASE_": flags.BlockRebase,
+        "VIR_DOMAIN_BLOCK_COPY_": flags.BlockCopy,
+        "VIR_DOMAIN_BLOCK_COMMIT_": flags.BlockCommit,
+        "VIR_DOMAIN_BLOCK_RESIZE_": flags.BlockResize,
+        "VIR_DOMAIN_QEMU_MONITOR_COMMAND_": flags.QemuMonitorCommand,
         "VIR_DOMAIN_DEFINE_": flags.DomainDefine,
         "VIR_DOMAIN_DESTROY_": flags.DomainDestroy,
         "VIR_DOMAIN_ABORT_JOB_": job.AbortJob,
@@ -59,7 +69,6 @@ def test_constants_are_the_enums_numbers() -> None:
         "VIR_DOMAIN_EVENT_TRAY_CHANGE_": event.TrayChange,
         "VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_": event.AgentState,
         "VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_REASON_": event.AgentReason,
-        "VIR_DOMAIN_BLOCK_JOB_TYPE_": event.BlockJobType,
         "VIR_DOMAIN_BLOCK_JOB_": event.BlockJobStatus,
     }
     wanted: dict[str, int | str] = {
@@ -73,4 +82,9 @@ def test_constants_are_the_enums_numbers() -> None:
     names = {"FILE": "file", "DXML": "dxml", "IMAGE_FORMAT": "image_format"}
     names["PARALLEL_CHANNELS"] = "parallel.channels"
     wanted |= {f"VIR_DOMAIN_SAVE_PARAM_{key}": value for key, value in names.items()}
+    wanted |= {
+        "VIR_DOMAIN_BLOCK_COPY_BANDWIDTH": "bandwidth",
+        "VIR_DOMAIN_BLOCK_COPY_GRANULARITY": "granularity",
+        "VIR_DOMAIN_BLOCK_COPY_BUF_SIZE": "buf-size",
+    }
     assert {key: value for key, value in vars(constants).items() if key.startswith("VIR_")} == wanted

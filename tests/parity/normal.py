@@ -20,6 +20,7 @@ _PLAIN = [
     (re.compile(r"^(Id: +)\d+$", re.M), r"\1N"),
     (re.compile(r"^(CPU time: +)[\d.]+s$", re.M), r"\1N"),
 ]
+_PROGRESS = re.compile(r"[\r\n]*[A-Z][A-Za-z ]+: \[ *\d+\.\d\d %\]\n?")
 _LIST_ROW = re.compile(r"^ (?:\d+|(-|Id)) +", re.M)
 
 
@@ -42,6 +43,9 @@ class Normal:
         if words[:1] == ["list"]:
             # Numbers of other widths move the columns.
             text = re.sub(r"^-+$", "---", _LIST_ROW.sub(lambda row: f" {row[1] or 'N'}  ", text), flags=re.M)
+        if "--verbose" in words:
+            # How often a program looked is not what it is asked.
+            text = _PROGRESS.sub("", text)
         if words[:1] == ["domid"] or "--id" in words:
             text = re.sub(r"^\d+$", "N", text, flags=re.M)
         return text

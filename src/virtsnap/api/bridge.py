@@ -35,6 +35,7 @@ from virtsnap.api import aio
 from virtsnap.api.aio.events import EventCallback
 from virtsnap.api.deliveries import Deliveries, Delivery
 from virtsnap.api.portal import Portal
+from virtsnap.model.block_job import BlockJob
 from virtsnap.model.event import DomainEvent
 from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import ChainLayer, PlanReport, ProgressCallback

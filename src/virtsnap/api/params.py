@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from virtsnap.model.errors import InvalidArg
+from virtsnap.model.flags import BlockCopy, BlockRebase
 
 _TYPES: dict[str, type] = {"file": str, "dxml": str, "image_format": str, "parallel.channels": int}
 
@@ -46,3 +47,38 @@ class SaveParams:
         """A file tells its form itself. Raises InvalidArg."""
         if self.image_format is not None:
             raise InvalidArg("parameter 'image_format' not supported")
+
+
+_COPY = {"bandwidth": "bandwidth", "granularity": "granularity", "buf-size": "buf_size"}
+
+
+def copy_params(params: Mapping[str, int]) -> dict[str, int]:
+    """The parameters of virDomainBlockCopy, by our names. Raises InvalidArg as `SaveParams.of`."""
+    for name, value in params.items():
+        if name not in _COPY:
+            raise InvalidArg(f"parameter '{name}' not supported")
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InvalidArg(f"invalid type for parameter '{name}', expected 'int'")
+    return {_COPY[name]: value for name, value in params.items()}
+
+
+def rebase_xml(destination: str | None, flags: int) -> str:
+    """The `<disk>` that virDomainBlockRebase with COPY means. Raises InvalidArg without a destination."""
+    from xml.sax.saxutils import quoteattr
+
+    if destination is None:
+        raise InvalidArg("base in virDomainBlockRebase must not be NULL")
+    kind, attribute = ("block", "dev") if flags & BlockRebase.COPY_DEV else ("file", "file")
+    driver = "<driver type='raw'/>" if flags & BlockRebase.COPY_RAW else ""
+    return f"<disk type='{kind}'><source {attribute}={quoteattr(destination)}/>{driver}</disk>"
+
+
+def rebase_copy_flags(flags: int) -> int:
+    """Its flags as those of virDomainBlockCopy; the job of a rebase may always be a transient one."""
+    shared = BlockRebase.SHALLOW | BlockRebase.REUSE_EXT
+    return (flags & shared) | BlockCopy.TRANSIENT_JOB
+
+
+def rebase_bandwidth(bandwidth: int, flags: int) -> int:
+    """Its bandwidth in bytes per second."""
+    return bandwidth if flags & BlockRebase.BANDWIDTH_BYTES else bandwidth << 20

@@ -19,6 +19,7 @@ from virtsnap.api import aio
 from virtsnap.api.aio.events import EventCallback
 from virtsnap.api.deliveries import Deliveries, Delivery
 from virtsnap.api.portal import Portal
+from virtsnap.model.block_job import BlockJob
 from virtsnap.model.event import DomainEvent
 from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import ChainLayer, PlanReport, ProgressCallback
@@ -346,6 +347,84 @@ class Domain:
         libvirt's nearest is virDomainBlockPull. Raises OperationUnsupported for what snapshots need.
         """
         return self._portal.run(self._aio.flatten(disks, copy=copy, dry_run=dry_run, progress=progress))
+
+    def blockCommit(
+        self, disk: str, base: str | None, top: str | None, bandwidth: int = 0, flags: int = 0
+    ) -> int:
+        """Begin to merge the images from `top` (None: the active one) down into `base` (None: the last).
+        `bandwidth` in MiB/s. Flags: `BlockCommit` (virDomainBlockCommit). Returns 0 at once.
+
+        Raises OperationUnsupported when that would change what a snapshot or somebody else needs, or when the
+        disk has a job; InvalidArg for what is not in the chain.
+        """
+        return self._portal.run(self._aio.blockCommit(disk, base, top, bandwidth, flags))
+
+    def blockPull(self, disk: str, bandwidth: int = 0, flags: int = 0) -> int:
+        """Begin to take in all that the disk stands on. Flags: `BlockPull` (virDomainBlockPull)."""
+        return self._portal.run(self._aio.blockPull(disk, bandwidth, flags))
+
+    def blockRebase(self, disk: str, base: str | None, bandwidth: int = 0, flags: int = 0) -> int:
+        """Begin to take in what is above `base`. Flags: `BlockRebase` (virDomainBlockRebase). Returns 0.
+        With COPY `base` is the destination of a copy.
+        """
+        return self._portal.run(self._aio.blockRebase(disk, base, bandwidth, flags))
+
+    def blockCopy(self, disk: str, destxml: str, params: dict[str, int] | None = None, flags: int = 0) -> int:
+        """Begin to copy the disk to the image that a `<disk>` describes, and keep it equal. `params`: the
+        VIR_DOMAIN_BLOCK_COPY_ keys bandwidth (bytes/s), granularity and buf-size (bytes). Flags: `BlockCopy`
+        (virDomainBlockCopy). Returns 0 at once.
+        """
+        return self._portal.run(self._aio.blockCopy(disk, destxml, params, flags))
+
+    def blockJobInfo(self, disk: str, flags: int = 0) -> dict[str, int]:
+        """type, bandwidth, cur and end of the disk's job; empty when it has none (virDomainGetBlockJobInfo).
+        Bandwidth is in MiB/s, with `BlockJobInfoFlags.BANDWIDTH_BYTES` in bytes/s.
+        """
+        return self._portal.run(self._aio.blockJobInfo(disk, flags))
+
+    def blockJobSetSpeed(self, disk: str, bandwidth: int, flags: int = 0) -> int:
+        """Limit the disk's job, in MiB/s. Flags: `BlockJobSetSpeed` (virDomainBlockJobSetSpeed)."""
+        return self._portal.run(self._aio.blockJobSetSpeed(disk, bandwidth, flags))
+
+    def blockJobAbort(self, disk: str, flags: int = 0) -> int:
+        """End the disk's job, with PIVOT by letting the disk go over to the job's other end. Flags:
+        `BlockJobAbort` (virDomainBlockJobAbort). Raises BlockCopyActive when it is not ready to.
+        """
+        return self._portal.run(self._aio.blockJobAbort(disk, flags))
+
+    def blockJobWait(self, disk: str, *, progress: ProgressCallback | None = None) -> BlockJob | None:
+        """Return when the disk's last job is ready or over, with what is written down of it. libvirt has
+        events for that.
+        """
+        return self._portal.run(self._aio.blockJobWait(disk, progress=progress))
+
+    def blockResize(self, disk: str, size: int, flags: int = 0) -> int:
+        """Give a running domain's disk another size, in KiB. Flags: `BlockResize` (virDomainBlockResize)."""
+        return self._portal.run(self._aio.blockResize(disk, size, flags))
+
+    def blockStats(self, path: str) -> tuple[int, int, int, int, int]:
+        """Reads, bytes read, writes, bytes written, errors (-1: not known) (virDomainBlockStats)."""
+        return self._portal.run(self._aio.blockStats(path))
+
+    def blockStatsFlags(self, path: str, flags: int = 0) -> dict[str, int]:
+        """The same and more by name; path '' of all disks together (virDomainBlockStatsFlags)."""
+        return self._portal.run(self._aio.blockStatsFlags(path, flags))
+
+    def diskErrors(self, flags: int = 0) -> dict[str, int]:
+        """virDomainDiskErrorCode by target, of disks that have one (virDomainGetDiskErrors)."""
+        return self._portal.run(self._aio.diskErrors(flags))
+
+    def qemuMonitorCommand(self, cmd: str, flags: int = 0) -> str:
+        """Say something to QEMU's monitor; its answer. Flags: `QemuMonitorCommand`
+        (virDomainQemuMonitorCommand).
+        """
+        return self._portal.run(self._aio.qemuMonitorCommand(cmd, flags))
+
+    def qemuAgentCommand(self, command: str, timeout: int = -2, flags: int = 0) -> str | None:
+        """Say something to the guest's agent; its answer. `timeout` in seconds; -2: none, -1: five, 0: do not
+        wait (virDomainQemuAgentCommand).
+        """
+        return self._portal.run(self._aio.qemuAgentCommand(command, timeout, flags))
 
     def jobInfo(self) -> list[int]:
         """The job under way: its type, milliseconds elapsed and remaining, then bytes in all, processed and

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from virtsnap.cli.errors import CliError
+
+_SCALED = re.compile(r"(\d+)\s*([A-Za-z]*)", re.ASCII)
+
+
+def _scale(unit: str) -> int | None:
+    """Bytes in a unit; None: there is none of that name."""
+    if unit in ("", "b", "byte", "bytes"):
+        return 1
+    power = "kmgtpe".find(unit[0]) + 1
+    if not power or unit[1:] not in ("", "b", "ib"):
+        return None
+    return int((1000 if unit[1:] == "b" else 1024) ** power)
 
 
 class Args:
@@ -40,6 +54,29 @@ class Args:
         if not value.isascii() or not value.isdigit() or int(value) >= 1 << 32:
             raise CliError(f"Numeric value '{value}' for <{name}> option is malformed or out of range")
         return int(value)
+
+    def wide(self, name: str) -> int | None:
+        """A whole number from 0 to 2^64 - 1."""
+        value = self.string(name)
+        if value is None:
+            return None
+        if not value.isascii() or not value.isdigit() or int(value) >= 1 << 64:
+            raise CliError(f"Numeric value '{value}' for <{name}> option is malformed or out of range")
+        return int(value)
+
+    def scaled(self, name: str, default: str = "") -> int | None:
+        """A size in bytes, with a unit such as k, MiB or GB; `default`: what a bare number counts."""
+        value = self.string(name)
+        if value is None:
+            return None
+        found = _SCALED.fullmatch(value)
+        unit = (found[2] or default).lower() if found is not None else ""
+        scale = _scale(unit)
+        if found is None or scale is None or int(found[1]) * scale >= 1 << 64:
+            complaint = f"Scaled numeric value '{value}' for <{name}> option is malformed or out of range"
+            unknown = [f"invalid argument: unknown suffix '{found[2]}'"] if found and scale is None else []
+            raise CliError(complaint, *unknown)
+        return int(found[1]) * scale
 
     def many(self, name: str) -> list[str]:
         """All values of a repeated option."""

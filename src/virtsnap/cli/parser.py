@@ -116,6 +116,11 @@ class _Reader:
 
     def _named(self, text: str, rest: Iterator[str]) -> None:
         name, equals, value = text.partition("=")
+        given = self.options.get(name)
+        if given is not None and given.alias_of is not None and "=" in given.alias_of:
+            if equals:
+                raise UsageError(f"invalid '=' after option --{name}")
+            name, equals, value = given.alias_of.partition("=")
         option = self._find(name)
         if option.kind is not Kind.MANY and option.name in self.values:
             raise UsageError(f"option --{option.name} already seen")

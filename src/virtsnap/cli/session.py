@@ -145,6 +145,19 @@ class Session:
         self._err.flush()
         self._progress_shown = True
 
+    def told_progress(self, progress: Progress) -> None:
+        """The same wherever stderr goes, for who asked to be told (--verbose)."""
+        percent = 100.0 * progress.done / progress.total if progress.total > 0 else 0.0
+        percent = 100.0 if 0 < progress.total <= progress.done else min(percent, 99.99)
+        self._out.flush()
+        self._err.write(f"\r{progress.label}: [{percent:5.2f} %]")
+        self._err.flush()
+        self._progress_shown = True
+
+    def leave_progress(self) -> None:
+        """Leave the line that `progress` wrote open: what follows goes on behind it."""
+        self._progress_shown = False
+
     def end_progress(self) -> None:
         """Close the line that `progress` left open."""
         if self._progress_shown:

@@ -33,7 +33,8 @@ class Place(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a command. `alias_of` names the option that this one is another spelling of."""
+    """One option of a command. `alias_of` names the option that this one is another spelling of, and may
+    give it a value: 'format=raw'."""
 
     name: str
     help: str = ""
@@ -53,9 +54,9 @@ def string(name: str, help: str, *, tolerated: bool = False) -> Option:
     return Option(name, help, Kind.STRING, Place.TOLERATED if tolerated else Place.NAMED)
 
 
-def number(name: str, help: str) -> Option:
-    """An option with a whole number, not negative."""
-    return Option(name, help, Kind.NUMBER)
+def number(name: str, help: str, *, tolerated: bool = False) -> Option:
+    """An option with a whole number, not negative (`tolerated`: by place as well)."""
+    return Option(name, help, Kind.NUMBER, Place.TOLERATED if tolerated else Place.NAMED)
 
 
 def many(name: str, help: str, *, place: Place = Place.TOLERATED) -> Option:

@@ -478,6 +478,69 @@ class DomainDefinition:
             disk.insert(position, element)
         return DomainDefinition(root)
 
+    def with_mirror(
+        self, target: str, job: str, path: str, format: str, type: str, index: int | None
+    ) -> DomainDefinition:
+        """The live form of a disk whose content a job keeps equal in another image. Raises InvalidArg.
+
+        `job`: 'copy' or 'active-commit'; `index`: the N of that image's node name.
+        """
+        definition = self.without_mirror(target)
+        disk = _find_disk(definition._root, target)
+        attribute = "file" if type == "file" else "dev"
+        mirror = etree.Element("mirror", type=type)
+        if job == "copy" and type == "file":
+            mirror.set("file", path)
+            mirror.set("format", format)
+        mirror.set("job", job)
+        etree.SubElement(mirror, "format", type=format)
+        source = etree.SubElement(mirror, "source")
+        source.set(attribute, path)
+        if index is not None:
+            source.set("index", str(index))
+        if job == "copy":
+            etree.SubElement(mirror, "backingStore")
+        place = disk.find("target")
+        assert place is not None
+        disk.insert(disk.index(place), mirror)
+        return definition
+
+    def with_ready_mirror(self, target: str) -> DomainDefinition:
+        """The same once that image is equal; unchanged when the disk has no mirror. Raises InvalidArg."""
+        root = self.tree()
+        mirror = _find_disk(root, target).find("mirror")
+        if mirror is None:
+            return self
+        mirror.set("ready", "yes")
+        return DomainDefinition(root)
+
+    def without_mirror(self, target: str) -> DomainDefinition:
+        """The live form of a disk that no such job works on. Raises InvalidArg."""
+        root = self.tree()
+        disk = _find_disk(root, target)
+        for mirror in disk.findall("mirror"):
+            disk.remove(mirror)
+        return DomainDefinition(root)
+
+    def layer_index(self, target: str, path: str) -> int | None:
+        """The N of the node name of one of a live disk's layers. Raises InvalidArg."""
+        return next((number for number, at in self.layer_paths(target) if at == path), None)
+
+    def layer_paths(self, target: str) -> tuple[tuple[int | None, str], ...]:
+        """The layers of a disk as far as they are told, top first, with the N of their node names.
+
+        Raises InvalidArg.
+        """
+        found = []
+        layer: etree._Element | None = _find_disk(self._root, target)
+        while layer is not None:
+            source, path = layer.find("source"), _source_path(layer)
+            if source is not None and path is not None:
+                number = source.get("index") or layer.get("index")
+                found.append((int(number) if number else None, path))
+            layer = layer.find("backingStore")
+        return tuple(found)
+
     def with_console_paths(self, paths: Mapping[str, str]) -> DomainDefinition:
         """The live form of character devices: alias -> pseudo-terminal or socket path.
 
@@ -701,6 +764,8 @@ def _strip_live(root: etree._Element) -> None:
 def _strip_disk(disk: etree._Element) -> None:
     source = disk.find("source")
     live = source is not None and _drop(source, "index")
+    for mirror in disk.findall("mirror"):
+        disk.remove(mirror)
     # A chain that the user wrote into the definition carries no index and stays.
     for backing in disk.findall("backingStore"):
         if live or backing.get("index") is not None:

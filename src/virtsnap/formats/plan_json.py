@@ -12,18 +12,18 @@ import json
 from enum import Enum
 from typing import Any, TypeVar
 
-from virtsnap.model import domain, event, facts, snapshot, steps
+from virtsnap.model import block_job, domain, event, facts, snapshot, steps
 from virtsnap.model.errors import Damaged
 
 _RECORDS: dict[str, type[Any]] = {
     cls.__name__: cls
-    for module in (domain, facts, snapshot, steps)
+    for module in (block_job, domain, facts, snapshot, steps)
     for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls)
 }
 _ENUMS: dict[str, type[Enum]] = {
     cls.__name__: cls
-    for module in (domain, event, facts, snapshot)
+    for module in (block_job, domain, event, facts, snapshot)
     for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, Enum)
 }

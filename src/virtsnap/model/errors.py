@@ -194,6 +194,12 @@ class BlockCopyActive(Refused):
     code = ErrorCode.BLOCK_COPY_ACTIVE
 
 
+class Overflow(Refused):
+    """A number is larger than QEMU takes (code 82)."""
+
+    code = ErrorCode.OVERFLOW
+
+
 class ResourceBusy(Refused):
     """Another process holds the domain (code 87)."""
 

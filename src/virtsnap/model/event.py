@@ -112,17 +112,6 @@ class Detail(IntEnum):
         return self.value % 100
 
 
-class BlockJobType(IntEnum):
-    """virDomainBlockJobType."""
-
-    UNKNOWN = 0
-    PULL = 1
-    COPY = 2
-    COMMIT = 3
-    ACTIVE_COMMIT = 4
-    BACKUP = 5
-
-
 class BlockJobStatus(IntEnum):
     """virConnectDomainEventBlockJobStatus."""
 

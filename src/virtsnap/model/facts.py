@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.snapshot import SnapshotTree
 
@@ -86,6 +87,8 @@ class ImageFacts:
     actual_size: int = 0
     backing: str | None = None
     backing_format: str | None = None
+    backing_name: str | None = None
+    """The backing file as the header spells it, where that is known: it may be relative."""
     cluster_size: int | None = None
     extended_l2: bool = False
     block_device: bool = False
@@ -153,7 +156,9 @@ class DomainFacts:
     memory_in_use: int = 0
     """Resident memory of the QEMU process: about the size a memory image will have."""
     jobs: tuple[str, ...] = ()
-    """Block jobs that run now, as 'target: type'."""
+    """Block jobs that run now, as 'target: type': QEMU's type, and 'mirror' of an active commit, too."""
+    block_jobs: tuple[BlockJob, ...] = ()
+    """Those of them that have a record."""
     next_node: int = 1
     """The first N for which no node libvirt-N-* exists."""
     next_id: int = 0

@@ -147,3 +147,73 @@ class ShutdownMethod(IntFlag):
     INITCTL = 4
     SIGNAL = 8
     PARAVIRT = 16
+
+
+class BlockJobAbort(IntFlag):
+    """virDomainBlockJobAbortFlags."""
+
+    ASYNC = 1
+    PIVOT = 2
+
+
+class BlockJobInfoFlags(IntFlag):
+    """virDomainBlockJobInfoFlags."""
+
+    BANDWIDTH_BYTES = 1
+
+
+class BlockJobSetSpeed(IntFlag):
+    """virDomainBlockJobSetSpeedFlags."""
+
+    BANDWIDTH_BYTES = 1
+
+
+class BlockPull(IntFlag):
+    """virDomainBlockPullFlags."""
+
+    BANDWIDTH_BYTES = 64
+
+
+class BlockRebase(IntFlag):
+    """virDomainBlockRebaseFlags."""
+
+    SHALLOW = 1
+    REUSE_EXT = 2
+    COPY_RAW = 4
+    COPY = 8
+    RELATIVE = 16
+    COPY_DEV = 32
+    BANDWIDTH_BYTES = 64
+
+
+class BlockCommit(IntFlag):
+    """virDomainBlockCommitFlags."""
+
+    SHALLOW = 1
+    DELETE = 2
+    ACTIVE = 4
+    RELATIVE = 8
+    BANDWIDTH_BYTES = 16
+
+
+class BlockCopy(IntFlag):
+    """virDomainBlockCopyFlags."""
+
+    SHALLOW = 1
+    REUSE_EXT = 2
+    TRANSIENT_JOB = 4
+    SYNCHRONOUS_WRITES = 8
+
+
+class BlockResize(IntFlag):
+    """virDomainBlockResizeFlags."""
+
+    BYTES = 1
+    CAPACITY = 2
+
+
+class QemuMonitorCommand(IntFlag):
+    """virDomainQemuMonitorCommandFlags."""
+
+    DEFAULT = 0
+    HMP = 1

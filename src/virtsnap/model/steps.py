@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.event import Detail
 from virtsnap.model.facts import ImageRole, MappedMemory, MemoryWay
@@ -39,6 +40,8 @@ class AttachOverlay:
     type: str
     node: int
     """N of libvirt-N-format and libvirt-N-storage."""
+    backing: str | None = None
+    """A layer of the disk that it stands on from the start; None: on nothing yet."""
 
 
 @dataclass(frozen=True)
@@ -328,6 +331,63 @@ class DeleteTag:
 
 
 @dataclass(frozen=True)
+class CreateImage:
+    """An empty image that stands on nothing. `existed`: the file was there, empty or a block device."""
+
+    path: str
+    format: str
+    size: int
+    existed: bool
+
+
+@dataclass(frozen=True)
+class StartCommit:
+    """A block job begins that copies `top` and what is between down into `base`."""
+
+    job: str
+    target: str
+    top: str
+    base: str
+    active: bool
+    """`top` is what the disk writes to."""
+    backing_name: str | None
+    """What the header of the image above `top` shall say afterwards; None where there is none."""
+    speed: int = 0
+    """Bytes per second; 0: no limit."""
+
+
+@dataclass(frozen=True)
+class StartPull:
+    """A block job begins that copies into the disk's image what is between it and `base` (None: all)."""
+
+    job: str
+    target: str
+    base: str | None
+    backing_name: str | None
+    speed: int = 0
+
+
+@dataclass(frozen=True)
+class StartCopy:
+    """A block job begins that copies the disk to node libvirt-`node`-format and keeps the two equal."""
+
+    job: str
+    target: str
+    node: int
+    shallow: bool
+    """Only what the top image holds."""
+    speed: int = 0
+    granularity: int = 0
+    buf_size: int = 0
+    synchronous: bool = False
+
+
+@dataclass(frozen=True)
+class DropUnusedNodes:
+    """QEMU lets go of images that are no part of a disk any more."""
+
+
+@dataclass(frozen=True)
 class StoreWrite:
     """One transaction of the store: all of it or nothing."""
 
@@ -338,6 +398,7 @@ class StoreWrite:
     current: str | None = None
     put_images: tuple[tuple[str, ImageRole], ...] = ()
     delete_images: tuple[str, ...] = ()
+    put_block_jobs: tuple[BlockJob, ...] = ()
     started: str | None = None
     """Run folder of a QEMU started in this plan: its process becomes the record's instance."""
 
@@ -389,6 +450,11 @@ Step = (
     | CopyImage
     | RestoreFile
     | DeleteTag
+    | CreateImage
+    | StartCommit
+    | StartPull
+    | StartCopy
+    | DropUnusedNodes
     | StoreWrite
     | Announce
     | Declare

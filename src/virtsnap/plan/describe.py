@@ -109,6 +109,16 @@ def sentence(step: s.Step) -> str:
             return f"be ready to delete internal snapshot '{name}' from {path} again"
         case s.DeleteTag(path=path, name=name):
             return f"delete internal snapshot '{name}' from {path}"
+        case s.CreateImage(path=path):
+            return f"make image {path}"
+        case s.StartCommit(target=target, top=top, base=base):
+            return f"{target}: begin to commit {top} into {base}"
+        case s.StartPull(target=target):
+            return f"{target}: begin to pull in what it stands on"
+        case s.StartCopy(target=target):
+            return f"{target}: begin to copy it"
+        case s.DropUnusedNodes():
+            return "close images that no disk uses"
         case s.StoreWrite():
             return "write it down: " + (", ".join(_written(step)) or "the domain's definition")
         case s.Announce(details=details):

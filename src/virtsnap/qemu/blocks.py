@@ -99,8 +99,9 @@ async def add_overlay(
     node_storage: str,
     type: str,
     options: OverlayOptions | None = None,
+    backing: str | None = None,
 ) -> None:
-    """Open an image that is to become a layer, standing on nothing yet. `type`: 'file' or 'block'.
+    """Open an image that is to become a layer, on node `backing` or nothing yet. `type`: 'file' or 'block'.
 
     When it fails, neither node is there. Raises Failed with QEMU's cause.
     """
@@ -129,7 +130,7 @@ async def add_overlay(
         **({} if options.detect_zeroes is None else {"detect-zeroes": options.detect_zeroes}),
         **common,
         # What the header names is already open as the disk's present top.
-        "backing": None,
+        **({} if format == "raw" else {"backing": backing}),
     }
     await monitor.execute_raw("blockdev-add", storage)
     try:

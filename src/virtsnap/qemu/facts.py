@@ -11,12 +11,13 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.formats.guest_agent import agent_channel
+from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord, DomainState
 from virtsnap.model.errors import Failed, VirtsnapError
 from virtsnap.model.facts import (
@@ -44,6 +45,7 @@ async def gather(
     memory_way: MemoryWay,
     qemu_version: tuple[int, ...],
     next_id: int,
+    block_jobs: Sequence[BlockJob] = (),
 ) -> DomainFacts:
     """One picture. `others`: every other domain of the root, whose images must never be touched."""
     named = _named_formats(record, tree)
@@ -67,7 +69,8 @@ async def gather(
         memory_way=memory_way,
         qemu_version=qemu_version,
         memory_in_use=_memory_in_use(record),
-        jobs=await _jobs(monitor),
+        jobs=await _jobs(monitor, block_jobs),
+        block_jobs=tuple(block_jobs),
         next_node=await blocks.next_node_number(monitor) if monitor is not None else 1,
         next_id=next_id,
         root=root,
@@ -190,8 +193,16 @@ def _memory_in_use(record: DomainRecord) -> int:
     return (process.rss_kib(record.instance) or 0) * 1024
 
 
-async def _jobs(monitor: Monitor | None) -> tuple[str, ...]:
-    """Block jobs that run, as 'target: type'."""
+async def _jobs(monitor: Monitor | None, known: Sequence[BlockJob]) -> tuple[str, ...]:
+    """Block jobs that run, as 'target: type'; those that are not ours by their name."""
     if monitor is None:
         return ()
-    return tuple(f"{job['device']}: {job['type']}" for job in await monitor.execute("query-block-jobs"))
+    ours = {job.name: job for job in known}
+    found = []
+    for job in await monitor.execute("query-block-jobs"):
+        name, kind = job["device"], job["type"]
+        if name in ours:
+            kind = "mirror" if ours[name].type.mirrors else kind
+            name = ours[name].target
+        found.append(f"{name}: {kind}")
+    return tuple(found)

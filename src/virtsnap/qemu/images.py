@@ -179,6 +179,7 @@ def _from_header(path: str) -> ImageFacts | None:
         actual_size=status.st_blocks * 512,
         backing=backing_file(path, header.backing) if header.backing is not None else None,
         backing_format=header.backing_format,
+        backing_name=header.backing,
         cluster_size=header.cluster_size,
         extended_l2=header.extended_l2,
         tags=tags,
@@ -234,23 +235,36 @@ async def create_overlay(
     there and is formatted in place. When it fails, a file that it made is removed again.
     Raises Failed with the cause: the file exists, the disk is full...
     """
-    path = os.path.abspath(path)
     options = []
     if cluster_size is not None:
         options.append(f"cluster_size={cluster_size}")
     if extended_l2:
         options.append("extended_l2=on")
+    await _create(
+        path,
+        *("-u", "-f", format, "-b", os.path.abspath(backing_path), "-F", backing_format),
+        *(("-o", ",".join(options)) if options else ()),
+        size=size,
+        existing=existing,
+        emulator_img=emulator_img,
+    )
+
+
+async def create(
+    path: str, *, format: str, size: int, existing: bool = False, emulator_img: str = "qemu-img"
+) -> None:
+    """Make an empty image of `size` bytes that stands on nothing, as `create_overlay` does."""
+    await _create(path, "-f", format, size=size, existing=existing, emulator_img=emulator_img)
+
+
+async def _create(path: str, *options: str, size: int, existing: bool, emulator_img: str) -> None:
+    path = os.path.abspath(path)
     made = False
     try:
         if not existing:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             made = True
-        await run(
-            *(emulator_img, "create", "-q", "-u", "-f", format),
-            *("-b", os.path.abspath(backing_path), "-F", backing_format),
-            *(("-o", ",".join(options)) if options else ()),
-            *(path, str(size)),
-        )
+        await run(emulator_img, "create", "-q", *options, path, str(size))
         sync_file(path)
         sync_folder_of(path)
     except BaseException as error:

@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
 from virtsnap.formats.guest_agent import agent_channel
+from virtsnap.model.block_job import BlockJobType
 from virtsnap.model.event import (
     AgentReason,
     AgentState,
     BlockJobStatus,
-    BlockJobType,
     Change,
     Detail,
     EventKind,

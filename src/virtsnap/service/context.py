@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from virtsnap.engine.locks import DomainLock
 from virtsnap.engine.refresh import observed, settle
 from virtsnap.engine.telling import overhear
+from virtsnap.model.block_job import BlockJobState
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import Failed, NoDomain, OperationDenied, SystemRefused
 from virtsnap.service.interface import Progress, ProgressCallback
@@ -71,7 +72,7 @@ class Context:
         record = self._record(uuid)
         lock = DomainLock(self.root, uuid)
         stale = observed(record) != record or self.store.journal(uuid) is not None
-        stale = stale or not (record.active or record.persistent)
+        stale = stale or not (record.active or record.persistent) or self._block_job_waits(record)
         if stale and not self.readonly and lock.try_acquire():
             lock.release()
             try:
@@ -101,6 +102,10 @@ class Context:
                 if (left := self.store.journal(uuid)) is not None:
                     async with job(world, left.operation):
                         await Runner(world).recover()
+                if self.store.block_jobs(uuid, active=True):
+                    from virtsnap.service.concluding import conclude
+
+                    await conclude(world)
                 settle(self.store, world.record())
                 yield world
             finally:
@@ -155,6 +160,18 @@ class Context:
             # That domain had this one's name before it was renamed.
             return f"{folder}/{definition.uuid}"
         return folder
+
+    def _block_job_waits(self, record: DomainRecord) -> bool:
+        """A block job has to be brought to its end by somebody."""
+        jobs = self.store.block_jobs(record.uuid, active=True)
+        if not jobs or record.instance is None:
+            return bool(jobs)
+        from virtsnap.engine.world import events_path
+        from virtsnap.qemu.block_jobs import is_due
+        from virtsnap.qemu.events import read_events
+
+        log = read_events(events_path(record.instance.run_dir))
+        return any(job.state is not BlockJobState.RUNNING or is_due(log, job) for job in jobs)
 
     def _record(self, uuid: str) -> DomainRecord:
         record = self.store.domain(uuid)

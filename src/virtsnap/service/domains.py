@@ -371,9 +371,25 @@ class DomainCalls(Context):
         definition = DomainDefinition.parse(text)
         if not inactive:
             definition = definition.with_memory(definition.memory_kib, await _balloon_kib(record, definition))
+            definition = self._with_ready_mirrors(record, definition)
         if not flag & DomainXml.SECURE:
             definition = definition.without_secrets()
         return definition.to_inactive_xml() if inactive else definition.to_xml()
+
+    def _with_ready_mirrors(self, record: DomainRecord, definition: DomainDefinition) -> DomainDefinition:
+        """What block jobs are about to be told is not in the record: QEMU's log has it."""
+        jobs = self.store.block_jobs(record.uuid, active=True)
+        if not jobs or record.instance is None:
+            return definition
+        from virtsnap.engine.world import events_path
+        from virtsnap.qemu.block_jobs import is_ready
+        from virtsnap.qemu.events import read_events
+
+        log = read_events(events_path(record.instance.run_dir))
+        for job in jobs:
+            if is_ready(log, job):
+                definition = definition.with_ready_mirror(job.target)
+        return definition
 
     async def block_devices(self, uuid: str, inactive: bool = False) -> list[BlockDevice]:
         """The disks, in the definition's order. Raises NoDomain."""

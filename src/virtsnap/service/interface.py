@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from virtsnap.model.block_job import BlockJob, BlockJobInfo
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
 from virtsnap.model.event import DomainEvent
 from virtsnap.model.host import NodeInfo
@@ -188,6 +189,76 @@ class Service(Protocol):
 
     async def block_info(self, uuid: str, path: str) -> BlockInfo:
         """`path`: a disk target, or the path of its source."""
+        ...
+
+    # block jobs: QEMU's from their start on. `path`: a disk's target or source; bandwidth in MiB/s.
+    async def block_commit(
+        self,
+        uuid: str,
+        path: str,
+        base: str | None = None,
+        top: str | None = None,
+        bandwidth: int = 0,
+        flags: int = 0,
+    ) -> None:
+        """Begin to merge images down (virDomainBlockCommit). Flags: BlockCommit."""
+        ...
+
+    async def block_pull(
+        self, uuid: str, path: str, base: str | None = None, bandwidth: int = 0, flags: int = 0
+    ) -> None:
+        """Begin to merge images up (virDomainBlockRebase). Flags: BlockRebase's RELATIVE, BANDWIDTH_BYTES."""
+        ...
+
+    async def block_copy(
+        self,
+        uuid: str,
+        path: str,
+        destination_xml: str,
+        flags: int = 0,
+        *,
+        bandwidth: int = 0,
+        granularity: int = 0,
+        buf_size: int = 0,
+    ) -> None:
+        """Begin to copy a disk (virDomainBlockCopy): bytes, and bytes per second. Flags: BlockCopy."""
+        ...
+
+    async def block_job_info(self, uuid: str, path: str, flags: int = 0) -> BlockJobInfo | None:
+        """How far the disk's job is, or None without one (virDomainGetBlockJobInfo)."""
+        ...
+
+    async def block_job_set_speed(self, uuid: str, path: str, bandwidth: int, flags: int = 0) -> None: ...
+    async def block_job_abort(self, uuid: str, path: str, flags: int = 0) -> None:
+        """End the disk's job, or with BlockJobAbort.PIVOT let the disk go over (virDomainBlockJobAbort)."""
+        ...
+
+    async def block_job_wait(
+        self, uuid: str, path: str, *, progress: ProgressCallback | None = None
+    ) -> BlockJob | None:
+        """Return when the disk's last job is ready or over. None: it never had one."""
+        ...
+
+    async def block_resize(self, uuid: str, path: str, size: int, flags: int = 0) -> None:
+        """`size` in KiB. Flags: BlockResize (virDomainBlockResize)."""
+        ...
+
+    async def block_stats(self, uuid: str, path: str) -> dict[str, int]:
+        """virDomainBlockStatsFlags by its names; `path` empty: of all disks together."""
+        ...
+
+    async def disk_errors(self, uuid: str) -> dict[str, int]:
+        """virDomainDiskErrorCode by target, of disks that have one (virDomainGetDiskErrors)."""
+        ...
+
+    async def qemu_monitor_command(self, uuid: str, command: str, flags: int = 0) -> str:
+        """Say something to QEMU's monitor; its answer. Flags: QemuMonitorCommand."""
+        ...
+
+    async def qemu_agent_command(
+        self, uuid: str, command: str, timeout: int = -2, flags: int = 0
+    ) -> str | None:
+        """Say something to the guest's agent; its answer (virDomainQemuAgentCommand)."""
         ...
 
     async def job_info(self, uuid: str, flags: int = 0) -> JobInfo:

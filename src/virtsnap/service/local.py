@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from virtsnap.service.block_devices import BlockDeviceCalls
+from virtsnap.service.block_jobs import BlockJobCalls
 from virtsnap.service.chains import ChainCalls
 from virtsnap.service.definitions import DefinitionCalls
 from virtsnap.service.events import EventCalls
@@ -16,10 +18,21 @@ from virtsnap.service.jobs import JobCalls
 from virtsnap.service.keys import KeyCalls
 from virtsnap.service.libvirt import LibvirtCalls
 from virtsnap.service.naming import NamingCalls
+from virtsnap.service.passing_on import PassingCalls
 
 
 class LocalService(
-    DefinitionCalls, HostCalls, KeyCalls, NamingCalls, ChainCalls, JobCalls, EventCalls, LibvirtCalls
+    DefinitionCalls,
+    HostCalls,
+    KeyCalls,
+    NamingCalls,
+    ChainCalls,
+    BlockJobCalls,
+    BlockDeviceCalls,
+    PassingCalls,
+    JobCalls,
+    EventCalls,
+    LibvirtCalls,
 ):
     """`service.interface.Service` over a root folder."""
 

@@ -12,7 +12,6 @@ from virtsnap.model.snapshot import Location, SnapshotTree
 from virtsnap.service import schemas
 from virtsnap.service.context import Context
 from virtsnap.service.interface import PlanReport, ProgressCallback
-from virtsnap.service.managed import ManagedSave
 
 if TYPE_CHECKING:
     from virtsnap.engine.world import World
@@ -167,33 +166,9 @@ class SnapshotCalls(Context):
             return None
 
     async def _facts(self, world: World, *, starts: bool = False) -> DomainFacts:
-        from virtsnap.qemu import facts as reader
-        from virtsnap.qemu.memory import choose_way
+        from virtsnap.service.gathering import gather
 
-        record, next_id = world.record(), 0
-        if starts:
-            with self.store.transaction() as tx:
-                next_id = tx.next_domain_id()
-        monitor = await world.monitor()
-        # The QEMU that runs, not the one that is installed by now.
-        version = monitor.version if monitor is not None else ()
-        managed = ManagedSave.of(self.root, world.uuid)
-        facts = await reader.gather(
-            root=str(self.root),
-            record=record,
-            tree=self.store.tree(world.uuid),
-            owned=dict(self.store.images(world.uuid)),
-            others=[
-                (other, self.store.tree(other.uuid))
-                for other in self.store.domains()
-                if other.uuid != world.uuid
-            ],
-            monitor=monitor,
-            memory_way=choose_way(version),
-            qemu_version=version,
-            next_id=next_id,
-        )
-        return replace(facts, managed_save=(managed.path, managed.note) if managed.exists else ())
+        return await gather(world, starts=starts)
 
 
 def report(plan: Plan) -> PlanReport:

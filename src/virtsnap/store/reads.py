@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from virtsnap.formats import plan_json
+from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.event import DomainEvent
 from virtsnap.model.snapshot import SnapshotTree
@@ -97,6 +99,16 @@ class Reads(ABC):
         rows = self._rows(columns) if uuid is None else self._rows(columns + " WHERE uuid = ?", uuid)
         # Run folders are numbers that grow.
         return sorted((EventLog(*row) for row in rows), key=lambda log: (len(log.run_dir), log.run_dir))
+
+    # block jobs
+    def block_jobs(self, uuid: str, *, active: bool = False) -> tuple[BlockJob, ...]:
+        """The domain's block jobs, oldest first; `active`: only those that are not known to be over.
+
+        Those that are over stay for a while.
+        """
+        more = " AND active = 1" if active else ""
+        rows = self._rows(f"SELECT job FROM block_jobs WHERE uuid = ?{more} ORDER BY sequence", uuid)
+        return tuple(plan_json.loads(row[0], BlockJob) for row in rows)
 
     # journal
     def journal(self, uuid: str) -> JournalEntry | None:

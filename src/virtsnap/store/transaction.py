@@ -6,6 +6,8 @@ import sqlite3
 import time
 from typing import Literal
 
+from virtsnap.formats import plan_json
+from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import NoDomain, NoSnapshot, OperationFailed, OperationInvalid
 from virtsnap.model.event import DomainEvent
@@ -133,6 +135,24 @@ class Transaction:
     def delete_event_log(self, run_dir: str) -> None:
         """That QEMU has ended, and it was told. Quiet when it is not known."""
         self._connection.execute("DELETE FROM event_logs WHERE run_dir = ?", (run_dir,))
+
+    # block jobs
+    def next_block_job(self) -> int:
+        """A number that no block job of this root has had before, from 1."""
+        row = self._connection.execute(
+            "UPDATE counters SET value = value + 1 WHERE name = 'block_job' RETURNING value"
+        ).fetchone()
+        return int(row[0])
+
+    def put_block_job(self, uuid: str, job: BlockJob) -> None:
+        """Insert or replace by name. Of those that are over the last 50 of a domain stay. Raises NoDomain."""
+        row = (uuid, job.name, job.target, job.active, plan_json.dumps(job))
+        self._of_domain(uuid, "block_jobs", "name", "uuid, name, target, active, job", row)
+        self._connection.execute(
+            "DELETE FROM block_jobs WHERE uuid = ? AND active = 0 AND sequence NOT IN"
+            " (SELECT sequence FROM block_jobs WHERE uuid = ? ORDER BY sequence DESC LIMIT ?)",
+            (uuid, uuid, HISTORY_LENGTH),
+        )
 
     # journal
     def open_journal(

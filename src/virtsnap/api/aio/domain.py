@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from virtsnap.api.aio.snapshot import DomainSnapshot
 from virtsnap.api.listing import lookup, select
-from virtsnap.api.params import SaveParams
+from virtsnap.api.params import (
+    SaveParams,
+    copy_params,
+    rebase_bandwidth,
+    rebase_copy_flags,
+    rebase_xml,
+)
+from virtsnap.model.block_job import BlockJob
 from virtsnap.model.errors import NoSnapshot
+from virtsnap.model.flags import BlockJobInfoFlags, BlockRebase
 from virtsnap.model.libvirt import LibvirtReport
 from virtsnap.service.interface import ChainLayer, DomainHandle, PlanReport, ProgressCallback
 
@@ -135,6 +143,101 @@ class Domain:
         return await self._service.flatten(
             self._handle.uuid, disks or (), copy=copy, dry_run=dry_run, progress=progress
         )
+
+    # block jobs: QEMU's from their start on, whoever began them
+
+    async def blockCommit(
+        self, disk: str, base: str | None, top: str | None, bandwidth: int = 0, flags: int = 0
+    ) -> int:
+        """Begin to merge the images from `top` (None: the active one) down into `base` (None: the last).
+        `bandwidth` in MiB/s. Flags: `BlockCommit` (virDomainBlockCommit). Returns 0 at once.
+
+        Raises OperationUnsupported when that would change what a snapshot or somebody else needs, or when the
+        disk has a job; InvalidArg for what is not in the chain.
+        """
+        await self._service.block_commit(self._handle.uuid, disk, base, top, bandwidth, flags)
+        return 0
+
+    async def blockPull(self, disk: str, bandwidth: int = 0, flags: int = 0) -> int:
+        """Begin to take in all that the disk stands on. Flags: `BlockPull` (virDomainBlockPull)."""
+        await self._service.block_pull(self._handle.uuid, disk, None, bandwidth, flags)
+        return 0
+
+    async def blockRebase(self, disk: str, base: str | None, bandwidth: int = 0, flags: int = 0) -> int:
+        """Begin to take in what is above `base`. Flags: `BlockRebase` (virDomainBlockRebase). Returns 0.
+        With COPY `base` is the destination of a copy."""
+        if flags & BlockRebase.COPY:
+            params = {} if not bandwidth else {"bandwidth": rebase_bandwidth(bandwidth, flags)}
+            return await self.blockCopy(disk, rebase_xml(base, flags), params, rebase_copy_flags(flags))
+        await self._service.block_pull(self._handle.uuid, disk, base, bandwidth, flags)
+        return 0
+
+    async def blockCopy(
+        self, disk: str, destxml: str, params: dict[str, int] | None = None, flags: int = 0
+    ) -> int:
+        """Begin to copy the disk to the image that a `<disk>` describes, and keep it equal. `params`: the
+        VIR_DOMAIN_BLOCK_COPY_ keys bandwidth (bytes/s), granularity and buf-size (bytes). Flags: `BlockCopy`
+        (virDomainBlockCopy). Returns 0 at once."""
+        sizes = copy_params(params or {})
+        await self._service.block_copy(self._handle.uuid, disk, destxml, flags, **sizes)
+        return 0
+
+    async def blockJobInfo(self, disk: str, flags: int = 0) -> dict[str, int]:
+        """type, bandwidth, cur and end of the disk's job; empty when it has none (virDomainGetBlockJobInfo).
+        Bandwidth is in MiB/s, with `BlockJobInfoFlags.BANDWIDTH_BYTES` in bytes/s."""
+        job = await self._service.block_job_info(self._handle.uuid, disk, flags)
+        if job is None:
+            return {}
+        speed = job.bandwidth if flags & BlockJobInfoFlags.BANDWIDTH_BYTES else -(-job.bandwidth >> 20)
+        return {"type": int(job.type), "bandwidth": speed, "cur": job.cur, "end": job.end}
+
+    async def blockJobSetSpeed(self, disk: str, bandwidth: int, flags: int = 0) -> int:
+        """Limit the disk's job, in MiB/s. Flags: `BlockJobSetSpeed` (virDomainBlockJobSetSpeed)."""
+        await self._service.block_job_set_speed(self._handle.uuid, disk, bandwidth, flags)
+        return 0
+
+    async def blockJobAbort(self, disk: str, flags: int = 0) -> int:
+        """End the disk's job, with PIVOT by letting the disk go over to the job's other end. Flags:
+        `BlockJobAbort` (virDomainBlockJobAbort). Raises BlockCopyActive when it is not ready to."""
+        await self._service.block_job_abort(self._handle.uuid, disk, flags)
+        return 0
+
+    async def blockJobWait(self, disk: str, *, progress: ProgressCallback | None = None) -> BlockJob | None:
+        """Return when the disk's last job is ready or over, with what is written down of it. libvirt has
+        events for that."""
+        return await self._service.block_job_wait(self._handle.uuid, disk, progress=progress)
+
+    async def blockResize(self, disk: str, size: int, flags: int = 0) -> int:
+        """Give a running domain's disk another size, in KiB. Flags: `BlockResize` (virDomainBlockResize)."""
+        await self._service.block_resize(self._handle.uuid, disk, size, flags)
+        return 0
+
+    async def blockStats(self, path: str) -> tuple[int, int, int, int, int]:
+        """Reads, bytes read, writes, bytes written, errors (-1: not known) (virDomainBlockStats)."""
+        stats = await self._service.block_stats(self._handle.uuid, path)
+        names = ("rd_operations", "rd_bytes", "wr_operations", "wr_bytes")
+        reads, read, writes, written = (stats[name] for name in names)
+        return reads, read, writes, written, -1
+
+    async def blockStatsFlags(self, path: str, flags: int = 0) -> dict[str, int]:
+        """The same and more by name; path '' of all disks together (virDomainBlockStatsFlags)."""
+        return await self._service.block_stats(self._handle.uuid, path)
+
+    async def diskErrors(self, flags: int = 0) -> dict[str, int]:
+        """virDomainDiskErrorCode by target, of disks that have one (virDomainGetDiskErrors)."""
+        return await self._service.disk_errors(self._handle.uuid)
+
+    # words passed on: libvirt_qemu's
+
+    async def qemuMonitorCommand(self, cmd: str, flags: int = 0) -> str:
+        """Say something to QEMU's monitor; its answer. Flags: `QemuMonitorCommand`
+        (virDomainQemuMonitorCommand)."""
+        return await self._service.qemu_monitor_command(self._handle.uuid, cmd, flags)
+
+    async def qemuAgentCommand(self, command: str, timeout: int = -2, flags: int = 0) -> str | None:
+        """Say something to the guest's agent; its answer. `timeout` in seconds; -2: none, -1: five, 0: do not
+        wait (virDomainQemuAgentCommand)."""
+        return await self._service.qemu_agent_command(self._handle.uuid, command, timeout, flags)
 
     # what another process does with it
 

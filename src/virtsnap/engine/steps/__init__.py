@@ -15,7 +15,17 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from virtsnap.engine.steps import agent, guest, internal, layers, merge, process, saved, store_write
+from virtsnap.engine.steps import (
+    agent,
+    block_jobs,
+    guest,
+    internal,
+    layers,
+    merge,
+    process,
+    saved,
+    store_write,
+)
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
 
@@ -59,6 +69,11 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.RestoreFile: layers.RestoreFile(),
     s.GuardTag: internal.GuardTag(),
     s.DeleteTag: internal.DeleteTag(),
+    s.CreateImage: layers.CreateImage(),
+    s.StartCommit: block_jobs.StartCommit(),
+    s.StartPull: block_jobs.StartPull(),
+    s.StartCopy: block_jobs.StartCopy(),
+    s.DropUnusedNodes: block_jobs.DropUnusedNodes(),
     s.StoreWrite: store_write.StoreWrite(),
     s.Announce: store_write.Announce(),
     s.Declare: store_write.Declare(),

@@ -41,6 +41,19 @@ class CreateOverlay(Undoable):
         remove(step.path)
 
 
+class CreateImage(Undoable):
+    """An empty image that stands on nothing."""
+
+    async def do(self, world: World, step: s.CreateImage, /) -> None:
+        """Make the file; one that exists already is only formatted when the plan knew of it."""
+        await images.create(step.path, format=step.format, size=step.size, existing=step.existed)
+
+    async def undo(self, world: World, step: s.CreateImage, /) -> None:
+        """Delete the file, unless it was there before."""
+        if not step.existed:
+            remove(step.path)
+
+
 class CopyImage(Undoable):
     """A file like another one."""
 
@@ -83,6 +96,9 @@ class AttachOverlay(Undoable):
             node_storage=storage_node(step.node),
             type=step.type,
             options=_options(world, step.target),
+            backing=None
+            if step.backing is None
+            else await _open_layer(world, monitor, step.target, step.backing),
         )
 
     async def undo(self, world: World, step: s.AttachOverlay, /) -> None:
@@ -134,6 +150,15 @@ async def tops_by_target(world: World, monitor: Monitor) -> dict[str, blocks.Nod
     """The layer that each disk writes to now, by target."""
     aliases = {disk.target: disk.alias for disk in _live_disks(world) if disk.alias is not None}
     return await blocks.top_nodes(monitor, aliases)
+
+
+async def _open_layer(world: World, monitor: Monitor, target: str, path: str) -> str:
+    """The node of a layer of a disk. Raises Failed."""
+    top = (await tops_by_target(world, monitor)).get(target)
+    for layer in await blocks.query_chain(monitor, top.node_name) if top is not None else ():
+        if layer.path == path:
+            return layer.node_name
+    raise Failed(f"'{path}' is no layer of disk '{target}'", code=ErrorCode.INTERNAL_ERROR)
 
 
 def _live_disks(world: World) -> tuple[DomainDisk, ...]:

@@ -38,6 +38,8 @@ def apply(world: World, tx: Transaction, step: s.StoreWrite) -> None:
         tx.delete_image(uuid, path)
     for path, role in step.put_images:
         tx.put_image(uuid, path, role.value)
+    for job in step.put_block_jobs:
+        tx.put_block_job(uuid, job)
 
 
 def announce(world: World, tx: Transaction, step: s.Announce) -> None:

@@ -1,0 +1,109 @@
+"""The calls on what a running domain's disks do: their figures, their errors, their size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from virtsnap.model.errors import BareInvalidArg, InvalidArg, OperationInvalid, OperationUnsupported, Overflow
+from virtsnap.model.flags import BlockResize
+from virtsnap.service.context import Context
+from virtsnap.service.questions import ask
+
+_STATS = {
+    "rd_operations": "rd_operations",
+    "rd_bytes": "rd_bytes",
+    "rd_total_times": "rd_total_time_ns",
+    "wr_operations": "wr_operations",
+    "wr_bytes": "wr_bytes",
+    "wr_total_times": "wr_total_time_ns",
+    "flush_operations": "flush_operations",
+    "flush_total_times": "flush_total_time_ns",
+}
+"""libvirt's name of a figure (VIR_DOMAIN_BLOCK_STATS_) to QEMU's."""
+_ERRORS = {"failed": 1, "nospace": 2}
+"""query-block's io-status to virDomainDiskErrorCode."""
+_LARGEST = (1 << 64) - 1
+
+
+class BlockDeviceCalls(Context):
+    """See `service.interface.Service`."""
+
+    async def block_stats(self, uuid: str, path: str) -> dict[str, int]:
+        """The figures of a disk, or of all. Raises OperationInvalid, InvalidArg for an unknown disk."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
+        record = await self.look(uuid)
+        if record.live_xml is None:
+            raise OperationInvalid("domain is not running")
+        disks = [disk for disk in DomainDefinition.parse(record.live_xml).disks if not disk.empty or not path]
+        if path:
+            disks = [disk for disk in disks if path in (disk.target, disk.source)]
+            if not disks:
+                raise InvalidArg(f"invalid path: {path}")
+        aliases = {disk.alias for disk in disks}
+        total = dict.fromkeys(_STATS, 0)
+        for entry in await ask(record, "query-blockstats"):
+            if _alias(entry) in aliases:
+                for name, theirs in _STATS.items():
+                    total[name] += int(entry["stats"][theirs])
+        return total
+
+    async def disk_errors(self, uuid: str) -> dict[str, int]:
+        """virDomainDiskErrorCode by target. Raises OperationInvalid."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
+        record = await self.look(uuid)
+        if record.live_xml is None:
+            raise OperationInvalid("domain is not running")
+        disks = {disk.alias: disk.target for disk in DomainDefinition.parse(record.live_xml).disks}
+        found = {}
+        for entry in await ask(record, "query-block"):
+            error = _ERRORS.get(entry.get("io-status", "ok"))
+            target = disks.get(_alias(entry))
+            if error is not None and target is not None:
+                found[target] = error
+        return found
+
+    async def block_resize(self, uuid: str, path: str, size: int, flags: int = 0) -> None:
+        """Give a disk another size. Raises OperationInvalid, InvalidArg, Failed with QEMU's cause."""
+        from virtsnap.engine.steps.layers import tops_by_target
+        from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.qemu import images
+
+        self.writable("virDomainBlockResize")
+        if unknown := flags & ~sum(BlockResize):
+            raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function qemuDomainBlockResize")
+        if not flags & BlockResize.BYTES:
+            if size > _LARGEST >> 10:
+                raise Overflow(f"size must be less than {_LARGEST >> 10}")
+            size <<= 10
+        async with self.operation(uuid) as world:
+            record = world.record()
+            monitor = await world.monitor()
+            if monitor is None or record.live_xml is None:
+                raise OperationInvalid("domain is not running")
+            disks = DomainDefinition.parse(record.live_xml).disks
+            disk = next((disk for disk in disks if path in (disk.target, disk.source)), None)
+            if disk is None:
+                raise InvalidArg(f"disk '{path}' was not found in the domain config")
+            top = (await tops_by_target(world, monitor)).get(disk.target)
+            if disk.empty or top is None:
+                raise InvalidArg(f"disk '{disk.target}' does not currently have a source assigned")
+            if flags & BlockResize.CAPACITY:
+                if disk.format != "raw" or disk.type != "block" or disk.source is None:
+                    raise OperationUnsupported(
+                        "block resize to full capacity supported only with 'raw' local block-based disks"
+                    )
+                capacity = (await images.info(disk.source, format="raw")).virtual_size
+                if size and size != capacity:
+                    raise InvalidArg(f"Requested resize to '{size}' but device size is '{capacity}'")
+                size = capacity
+            if disk.format in ("qcow2", "qed"):
+                size = -(-size // 512) * 512
+            await monitor.execute("block_resize", node_name=top.node_name, size=size)
+
+
+def _alias(entry: dict[str, Any]) -> str | None:
+    """The device of an entry of query-blockstats or query-block."""
+    path: str = entry.get("qdev") or entry.get("device") or ""
+    return path.removeprefix("/machine/peripheral/").split("/")[0] or None
