@@ -751,6 +751,18 @@ async def test_what_libvirt_does_not_know_is_said(ours: LocalService, scene: Sce
         assert [note for note in report.notes if note.startswith(words)], "\n".join(report.notes)
 
 
+async def test_a_new_name_is_in_every_document(ours: LocalService, scene: Scene) -> None:
+    """libvirt would take the old one for the domain's when it goes back."""
+    await take(ours, scene)
+    await ours.rename(scene.uuid, "renamed")
+    out = scene.folder / "out"
+    await ours.export_libvirt(scene.uuid, dir=str(out))
+    texts = [path.read_text() for path in out.rglob("*.xml")]
+    assert len(texts) == 5
+    assert all("<name>renamed</name>" in text and "<name>bare</name>" not in text for text in texts)
+    assert sorted(path.name for path in out.iterdir()) == ["renamed.xml", "save", "snapshot"]
+
+
 async def test_images_that_are_gone_are_said(ours: LocalService, scene: Scene) -> None:
     await take(ours, scene)
     scene.overlay("vda", "e1").unlink()

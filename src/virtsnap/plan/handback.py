@@ -115,7 +115,13 @@ def _written(facts: DomainFacts, snapshot: Snapshot) -> Snapshot:
     """As libvirt may read it."""
 
     def of(xml: str | None) -> str | None:
-        return None if xml is None else _true_chains(facts, xml)
+        if xml is None:
+            return None
+        definition = DomainDefinition.parse(xml)
+        if definition.name != facts.record.name:
+            # libvirt would make it the domain's name when it goes back, and lose the domain.
+            xml = definition.with_name(facts.record.name).to_xml()
+        return _true_chains(facts, xml)
 
     return replace(
         snapshot, domain_xml=of(snapshot.domain_xml), inactive_domain_xml=of(snapshot.inactive_domain_xml)

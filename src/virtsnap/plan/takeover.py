@@ -382,9 +382,8 @@ class _Judgement:
     def _users(self, path: str) -> str:
         """Who leads to an image, in words."""
         found = [f"disk {d.target}" for d in disks_of(self.found.config_xml) if d.source == path]
-        for snapshot in self.found.tree:
-            if path in frozen_images(snapshot).values():
-                found.append(f"snapshot '{snapshot.name}'")
+        names = [s.name for s in self.found.tree if path in frozen_images(s).values()]
+        found += [f"snapshot '{name}'" for name in sorted(names)]
         found += [
             f"below '{above}'"
             for above, image in sorted(self.evidence.images.items())
