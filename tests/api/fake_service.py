@@ -66,6 +66,7 @@ class FakeService:
         self.job = JobInfo()
         self.completed = JobInfo()
         self.domains: dict[str, FakeDomain] = {}
+        self.clones: set[str] = set()
         self.console = "/dev/null"
         self.now = 1_700_000_000
         self.closed = False
@@ -269,6 +270,35 @@ class FakeService:
             return PlanReport("flatten", "vda", (), (), ("vda: merge a into b",), "none", ("merge",))
         await self._work(progress, "Flatten")
         return None
+
+    async def snapshot_clone(
+        self,
+        uuid: str,
+        snapshot: str,
+        name: str,
+        start: bool = False,
+        paused: bool = False,
+        *,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> DomainHandle | PlanReport:
+        self._writable("cloning")
+        if snapshot not in self._domain(uuid).tree:
+            raise NoSnapshot(f"no domain snapshot with matching name '{snapshot}'")
+        if dry_run:
+            return PlanReport("clone", name, ("/images/a",), (), (), "none", ("make",))
+        self.calls.append(("clone", int(start)))
+        await self._work(progress, "Clone")
+        made = self.add(name, running=start or paused)
+        self.clones.add(made.uuid)
+        return self._handle(made)
+
+    async def discard(self, uuid: str) -> None:
+        self._writable("discarding a domain")
+        if uuid not in self.clones:
+            raise OperationInvalid(f"domain '{self._domain(uuid).name}' is no clone")
+        self.calls.append(("discard", 0))
+        del self.domains[uuid]
 
     async def import_libvirt(
         self,

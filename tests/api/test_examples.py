@@ -41,6 +41,7 @@ def test_every_example_is_tried() -> None:
         "tree.py",
         "before_and_after.py",
         "from_libvirt.py",
+        "sandbox.py",
     }
 
 
@@ -93,3 +94,17 @@ def test_from_libvirt(
     assert _run(monkeypatch, "from_libvirt.py", "uri", "/lib", "three", "broken") == 1
     assert "  image '/i/b' is gone\n" in capsys.readouterr().out
     assert {domain.name for domain in service.domains.values()} == {"demo", "one", "two"}
+
+
+def test_sandbox(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "snapshot_and_back.py", "uri", "nobody") != 0
+    assert _run(monkeypatch, "before_and_after.py", "uri", "demo", "true") == 0
+    (domain,) = service.domains.values()
+    snapshot = next(iter(domain.tree)).name
+    assert _run(monkeypatch, "sandbox.py", "uri", "demo", snapshot, "3", "sh", "-c", "exit 2") == 2
+    out = capsys.readouterr().out.splitlines()
+    assert [line.endswith(": status 2") for line in out[-3:]] == [True] * 3
+    assert [name for name, _ in service.calls if name in ("clone", "discard")].count("discard") == 3
+    assert list(service.domains.values()) == [domain]

@@ -58,6 +58,13 @@ RECORD = DomainRecord(UUID, "d", domain_xml(""))
             "write it down: snapshot a, no snapshot b, current a",
         ),
         (s.StoreWrite(set_current=True), "write it down: current none"),
+        (
+            s.AddDomain(RECORD, (Snapshot("a"),), "a", ()),
+            "write it down: domain d",
+        ),
+        (s.ForgetDomain(), "forget the domain"),
+        (s.LinkFile("/l", "/f"), "give /f a second name, /l"),
+        (s.LoadMemory("/r", "/m", mapped=True), "map memory from /m and load the devices' state"),
         (s.Declare(), "declare the operation decided"),
     ],
 )
@@ -100,6 +107,8 @@ def _any(kind: str) -> object:
         return MemoryWay.STREAM
     if "tuple" in kind:
         return ()
+    if kind == "DomainRecord":
+        return RECORD
     if kind == "DomainRecord | None":
         return None
     return 1 if "int" in kind else "x"

@@ -5,7 +5,7 @@ read. A bridge at run time would leave users without signatures, a copy by hand 
 compares the file with what this module makes.
 
 Each class is wrapped by one of the same name: a coroutine becomes a call that waits for it, a plain
-method stays one, and objects of the three classes are wrapped and unwrapped on the way.
+method stays one, and objects of these classes are wrapped and unwrapped on the way.
 """
 
 from __future__ import annotations
@@ -120,6 +120,19 @@ _SPECIAL = {
 
         return Delivery(cb, call, self._deliveries)
 ''',
+    "Cloning": """
+    def __init__(self, aio_object: aio.Cloning, portal: Portal) -> None:
+        self._aio = aio_object
+        self._portal = portal
+
+    def __enter__(self) -> Domain:
+        return self.domain()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._portal.run(self._aio.__aexit__(kind, error, trace))
+""",
     "": """
     def __init__(self, aio_object: aio.{name}, portal: Portal) -> None:
         self._aio = aio_object
@@ -136,7 +149,12 @@ _SPECIAL = {
 """,
 }
 
-_CLASSES = {"connection": "Connection", "domain": "Domain", "snapshot": "DomainSnapshot"}
+_CLASSES = {
+    "connection": "Connection",
+    "domain": "Domain",
+    "snapshot": "DomainSnapshot",
+    "cloning": "Cloning",
+}
 
 
 def generate() -> str:

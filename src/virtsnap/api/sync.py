@@ -426,6 +426,13 @@ class Domain:
         """
         return self._portal.run(self._aio.qemuAgentCommand(command, timeout, flags))
 
+    def discard(self) -> int:
+        """End and undefine a clone, and delete all its files. Returns 0.
+
+        Raises OperationInvalid for a domain that writes to images which no clone, snapshot or revert made.
+        """
+        return self._portal.run(self._aio.discard())
+
     def jobInfo(self) -> list[int]:
         """The job under way: its type, milliseconds elapsed and remaining, then bytes in all, processed and
         remaining of all data, of memory, of files (virDomainGetJobInfo).
@@ -750,6 +757,15 @@ class DomainSnapshot:
         """How many they are (virDomainSnapshotNumChildren)."""
         return self._portal.run(self._aio.numChildren(flags))
 
+    def clone(self, name: str | None = None, *, start: bool = True, paused: bool = False) -> Cloning:
+        """A new domain that begins as this snapshot: await it to keep it, or `async with` it, and it is gone
+        afterwards with all its files.
+
+        Disks are overlays and memory is shared until written to. `name` None: the domain's, the snapshot's
+        and a few random letters. `paused`: start it with its virtual CPUs still. libvirt has no such call.
+        """
+        return Cloning(self._aio.clone(name, start=start, paused=paused), self._portal)
+
     @overload
     def delete(
         self, flags: int = 0, *, dry_run: Literal[False] = False, progress: ProgressCallback | None = None
@@ -773,3 +789,23 @@ class DomainSnapshot:
         Flags: `SnapshotDelete`. Returns 0, with `dry_run` the plan.
         """
         return self._portal.run(self._aio.delete(flags, dry_run=dry_run, progress=progress))
+
+
+class Cloning:
+    """What `DomainSnapshot.clone` gives: nothing is made before it is awaited or entered."""
+
+    def __init__(self, aio_object: aio.Cloning, portal: Portal) -> None:
+        self._aio = aio_object
+        self._portal = portal
+
+    def __enter__(self) -> Domain:
+        return self.domain()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._portal.run(self._aio.__aexit__(kind, error, trace))
+
+    def domain(self) -> Domain:
+        """Make the clone, which stays. Once made it is the same one every time."""
+        return Domain(self._portal.run(self._aio.domain()), self._portal)

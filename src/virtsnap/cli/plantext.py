@@ -19,7 +19,7 @@ def show(session: Session, args: Args, report: PlanReport) -> None:
 
 def as_text(report: PlanReport) -> str:
     """One block a subject: files made, removed, merged; the pause; the steps, numbered."""
-    kind = "disk" if report.operation == "flatten" else "snapshot"
+    kind = {"flatten": "disk", "clone": "domain"}.get(report.operation, "snapshot")
     text = f"Plan: {report.operation} {kind} '{report.subject}' (nothing has been done)\n"
     for label, lines in (("Makes", report.makes), ("Removes", report.removes), ("Merges", report.merges)):
         text += f"{label}:\n" + "".join(f"  {line}\n" for line in lines or ("-",))

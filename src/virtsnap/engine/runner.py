@@ -18,12 +18,21 @@ from typing import Any, TypeVar
 
 from virtsnap.engine.locks import holder
 from virtsnap.engine.steps import do_step, probe_step, undo_step
-from virtsnap.engine.steps.store_write import announce, apply
+from virtsnap.engine.steps.store_write import add, announce, apply
 from virtsnap.engine.world import World
 from virtsnap.formats import plan_json
 from virtsnap.model.errors import ErrorCode, Failed, Outcome, VirtsnapError
 from virtsnap.model.facts import DomainFacts
-from virtsnap.model.steps import Announce, Declare, MergeImages, Plan, Step, StoreWrite
+from virtsnap.model.steps import (
+    AddDomain,
+    Announce,
+    Declare,
+    ForgetDomain,
+    MergeImages,
+    Plan,
+    Step,
+    StoreWrite,
+)
 
 T = TypeVar("T")
 
@@ -93,9 +102,12 @@ class Runner:
 
     async def _commit(self, step: Step) -> None:
         world = self._world
-        if isinstance(step, StoreWrite):
+        if isinstance(step, StoreWrite | AddDomain):
             with world.store.transaction() as tx:
-                apply(world, tx, step)
+                if isinstance(step, StoreWrite):
+                    apply(world, tx, step)
+                else:
+                    add(world, tx, step)
                 tx.mark_committed(world.uuid)
             self._trace("after commit")
             return
@@ -129,7 +141,7 @@ class Runner:
         return False
 
     async def _happened(self, plan: Plan) -> bool:
-        if isinstance(plan.commit, StoreWrite | Declare):
+        if isinstance(plan.commit, StoreWrite | AddDomain | Declare):
             return False  # their effect and the record of it are one transaction
         seen = await probe_step(self._world, plan.commit)
         return plan.forward_if_gone if seen is None else seen
@@ -184,6 +196,8 @@ class Runner:
                     code=error.code,
                 ) from error
             self._trace(f"finished {index}")
+        if plan.finish and isinstance(plan.finish[-1], ForgetDomain):
+            return  # its journal went with it
         with self._world.store.transaction() as tx:
             tx.close_journal(self._world.uuid, "done")
 

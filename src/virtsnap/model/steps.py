@@ -137,10 +137,15 @@ class SwitchLayers:
 class ResumeGuest:
     """Let the virtual CPUs run."""
 
+    run_dir: str | None = None
+    """Of a QEMU that is not the domain's; None: the domain's own."""
+
 
 @dataclass(frozen=True)
 class SettleGuest:
     """Reopen the disks that writing the memory left inactive, for a guest that stays paused."""
+
+    run_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,14 @@ class RelinkBacking:
     format: str
     backing: str
     backing_format: str
+
+
+@dataclass(frozen=True)
+class LinkFile:
+    """A file gets a second name."""
+
+    path: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -415,6 +428,23 @@ class Announce:
 
 
 @dataclass(frozen=True)
+class AddDomain:
+    """A new domain comes into being, with a snapshot and files of its own: one transaction of the store."""
+
+    record: DomainRecord
+    snapshots: tuple[Snapshot, ...]
+    current: str | None
+    images: tuple[tuple[str, ImageRole], ...]
+    started: str | None = None
+    """Run folder of the QEMU that is its instance."""
+
+
+@dataclass(frozen=True)
+class ForgetDomain:
+    """The domain that the plan is about is no more: the last step of its last plan."""
+
+
+@dataclass(frozen=True)
 class Declare:
     """No effect of its own: the journal's commit record is the commit."""
 
@@ -448,6 +478,7 @@ Step = (
     | TagImage
     | ApplyTag
     | CopyImage
+    | LinkFile
     | RestoreFile
     | DeleteTag
     | CreateImage
@@ -457,6 +488,8 @@ Step = (
     | DropUnusedNodes
     | StoreWrite
     | Announce
+    | AddDomain
+    | ForgetDomain
     | Declare
 )
 

@@ -27,7 +27,7 @@ def describe(plan: s.Plan) -> Description:
     makes = [
         x.path
         for x in plan.steps
-        if isinstance(x, s.CreateOverlay | s.SaveMemory | s.CaptureMemory | s.CopyImage)
+        if isinstance(x, s.CreateOverlay | s.SaveMemory | s.CaptureMemory | s.CopyImage | s.LinkFile)
     ]
     removes = [x.path for x in plan.steps if isinstance(x, s.RemoveFile)]
     merges = [sentence(x) for x in plan.steps if isinstance(x, s.MergeImages)]
@@ -103,6 +103,8 @@ def sentence(step: s.Step) -> str:
             return f"bring {path} back to its internal snapshot '{name}'"
         case s.CopyImage(path=path, source=source):
             return f"copy {source} to {path}"
+        case s.LinkFile(path=path, source=source):
+            return f"give {source} a second name, {path}"
         case s.RestoreFile(path=path, source=source):
             return f"bring {path} back from {source}"
         case s.GuardTag(path=path, name=name):
@@ -123,6 +125,10 @@ def sentence(step: s.Step) -> str:
             return "write it down: " + (", ".join(_written(step)) or "the domain's definition")
         case s.Announce(details=details):
             return "tell whoever watches: " + (", ".join(x.name.lower() for x in details) or "agent awaited")
+        case s.AddDomain(record=record):
+            return f"write it down: domain {record.name}"
+        case s.ForgetDomain():
+            return "forget the domain"
         case s.Declare():
             return "declare the operation decided"
 

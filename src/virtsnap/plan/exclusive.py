@@ -11,6 +11,8 @@ from lxml import etree
 from virtsnap.formats import xml_text
 from virtsnap.machine.support import COMMANDLINE
 
+VARIABLE_STORE = "the UEFI variable store"
+
 
 def held_alone(domain_xml: str) -> tuple[str, ...]:
     """In words, what two QEMUs with this definition would fight over."""
@@ -27,7 +29,7 @@ def held_alone(domain_xml: str) -> tuple[str, ...]:
         elif device.tag == "hostdev":
             held.append("a host device")
     if root.find("os/nvram") is not None:
-        held.append("the UEFI variable store")
+        held.append(VARIABLE_STORE)
     if root.find(f"{COMMANDLINE}/{{*}}arg") is not None:
         held.append("what the user's own QEMU arguments name")
     return tuple(dict.fromkeys(held))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from virtsnap.qemu.capabilities import Capabilities
 
 DEFAULT_EMULATOR = "/usr/bin/qemu-system-x86_64"
-_CONTENT_STAYS = frozenset({"create", "delete", "flatten"})
+_CONTENT_STAYS = frozenset({"create", "delete", "flatten", "clone"})
 """Plans that leave the content of every disk as it is."""
 
 

@@ -341,6 +341,27 @@ class Service(Protocol):
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> PlanReport | None: ...
+    async def snapshot_clone(
+        self,
+        uuid: str,
+        snapshot: str,
+        name: str,
+        start: bool = False,
+        paused: bool = False,
+        *,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> DomainHandle | PlanReport:
+        """A new domain that begins as the snapshot; with dry_run the plan. libvirt has no such call."""
+        ...
+
+    async def discard(self, uuid: str) -> None:
+        """End and forget a domain, and delete every file that snapshots, reverts or cloning made for it.
+
+        Refused for a domain whose disks are the user's own images.
+        """
+        ...
+
     async def snapshot_delete(
         self,
         uuid: str,

@@ -11,6 +11,7 @@ from pathlib import Path
 from virtsnap.service.block_devices import BlockDeviceCalls
 from virtsnap.service.block_jobs import BlockJobCalls
 from virtsnap.service.chains import ChainCalls
+from virtsnap.service.clones import CloneCalls
 from virtsnap.service.definitions import DefinitionCalls
 from virtsnap.service.events import EventCalls
 from virtsnap.service.host import HostCalls
@@ -30,6 +31,7 @@ class LocalService(
     BlockJobCalls,
     BlockDeviceCalls,
     PassingCalls,
+    CloneCalls,
     JobCalls,
     EventCalls,
     LibvirtCalls,

@@ -8,12 +8,13 @@ from this.
 
 from __future__ import annotations
 
+from virtsnap.api.aio.cloning import Cloning
 from virtsnap.api.aio.connection import Connection
 from virtsnap.api.aio.domain import Domain
 from virtsnap.api.aio.snapshot import DomainSnapshot
 from virtsnap.api.connect import open_service
 
-__all__ = ["Connection", "Domain", "DomainSnapshot", "open"]
+__all__ = ["Cloning", "Connection", "Domain", "DomainSnapshot", "open"]
 
 
 async def open(uri: str | None = None, readonly: bool = False) -> Connection:

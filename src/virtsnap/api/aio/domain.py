@@ -239,6 +239,14 @@ class Domain:
         wait (virDomainQemuAgentCommand)."""
         return await self._service.qemu_agent_command(self._handle.uuid, command, timeout, flags)
 
+    async def discard(self) -> int:
+        """End and undefine a clone, and delete all its files. Returns 0.
+
+        Raises OperationInvalid for a domain that writes to images which no clone, snapshot or revert made.
+        """
+        await self._service.discard(self._handle.uuid)
+        return 0
+
     # what another process does with it
 
     async def jobInfo(self) -> list[int]:

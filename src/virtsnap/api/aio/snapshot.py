@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Literal, overload
 
+from virtsnap.api.aio.cloning import Cloning
 from virtsnap.api.listing import lookup, select
 from virtsnap.model.errors import NoSnapshot
 from virtsnap.service.interface import PlanReport, ProgressCallback
@@ -92,6 +94,18 @@ class DomainSnapshot:
     async def numChildren(self, flags: int = 0) -> int:
         """How many they are (virDomainSnapshotNumChildren)."""
         return len(await self.listChildrenNames(flags))
+
+    # clones
+
+    def clone(self, name: str | None = None, *, start: bool = True, paused: bool = False) -> Cloning:
+        """A new domain that begins as this snapshot: await it to keep it, or `async with` it, and it is gone
+        afterwards with all its files.
+
+        Disks are overlays and memory is shared until written to. `name` None: the domain's, the snapshot's
+        and a few random letters. `paused`: start it with its virtual CPUs still. libvirt has no such call.
+        """
+        chosen = name or f"{self._domain.name()}-{self._name}-{secrets.token_hex(4)}"
+        return Cloning(self, chosen.replace("/", "-"), start, paused)
 
     # change
 

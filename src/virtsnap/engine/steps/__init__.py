@@ -66,6 +66,7 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.TagImage: internal.TagImage(),
     s.ApplyTag: internal.ApplyTag(),
     s.CopyImage: layers.CopyImage(),
+    s.LinkFile: layers.LinkFile(),
     s.RestoreFile: layers.RestoreFile(),
     s.GuardTag: internal.GuardTag(),
     s.DeleteTag: internal.DeleteTag(),
@@ -76,6 +77,8 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.DropUnusedNodes: block_jobs.DropUnusedNodes(),
     s.StoreWrite: store_write.StoreWrite(),
     s.Announce: store_write.Announce(),
+    s.AddDomain: store_write.AddDomain(),
+    s.ForgetDomain: store_write.ForgetDomain(),
     s.Declare: store_write.Declare(),
 }
 

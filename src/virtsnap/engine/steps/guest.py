@@ -24,9 +24,9 @@ async def running_monitor(world: World, run_dir: str | None = None) -> Monitor:
     return monitor
 
 
-async def resume(world: World) -> None:
+async def resume(world: World, run_dir: str | None = None) -> None:
     """Let the guest run, if there still is one."""
-    monitor = await world.monitor()
+    monitor = await world.monitor(run_dir)
     if monitor is None:
         return
     try:
@@ -55,7 +55,7 @@ class ResumeGuest(Irreversible):
 
     async def do(self, world: World, step: s.ResumeGuest, /) -> None:
         """Let them run; QEMU takes the disks back from a finished migration by itself."""
-        await resume(world)
+        await resume(world, step.run_dir)
 
 
 class SettleGuest(Irreversible):
@@ -63,7 +63,7 @@ class SettleGuest(Irreversible):
 
     async def do(self, world: World, step: s.SettleGuest, /) -> None:
         """Reopen what writing the memory left inactive."""
-        monitor = await world.monitor()
+        monitor = await world.monitor(step.run_dir)
         if monitor is not None:
             await memory.reactivate(monitor)
 

@@ -66,6 +66,25 @@ class CopyImage(Undoable):
         remove(step.path)
 
 
+class LinkFile(Undoable):
+    """A second name of a file."""
+
+    async def do(self, world: World, step: s.LinkFile, /) -> None:
+        """Make it; never in the place of another file. Raises Failed."""
+        try:
+            os.link(step.source, step.path)
+        except OSError as error:
+            raise Failed(
+                f"cannot link '{step.path}' to '{step.source}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+            ) from error
+        fsync_path(os.path.dirname(step.path))
+
+    async def undo(self, world: World, step: s.LinkFile, /) -> None:
+        """Delete that name, if it is one of the same file."""
+        if os.path.exists(step.path) and os.path.samefile(step.path, step.source):
+            remove(step.path)
+
+
 class RestoreFile(Irreversible):
     """A file gets the bytes of another one."""
 

@@ -8,7 +8,8 @@ from virtsnap.engine import launch, telling
 from virtsnap.engine.steps.base import Irreversible
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
-from virtsnap.model.event import AgentReason, AgentState
+from virtsnap.model.domain import Reason
+from virtsnap.model.event import AgentReason, AgentState, Detail
 from virtsnap.qemu.told import agent_changed
 from virtsnap.store.transaction import Transaction
 
@@ -71,6 +72,47 @@ class Announce(Irreversible):
         """Tell; the runner sees to it that it happens once."""
         with world.store.transaction() as tx:
             announce(world, tx, step)
+
+
+def add(world: World, tx: Transaction, step: s.AddDomain) -> None:
+    """The new domain, inside a transaction of the caller's."""
+    record = step.record
+    if step.started is not None:
+        instance, live_xml = launch.started(step.started, record.live_xml or record.config_xml)
+        record = replace(record, instance=instance, live_xml=live_xml)
+    tx.put_domain(record)
+    telling.tell(tx, record, Detail.DEFINED_ADDED)
+    if step.started is not None:
+        booted = record.reason in (Reason.RUNNING_BOOTED, Reason.PAUSED_USER)
+        telling.begin_listening(tx, record)
+        telling.tell(tx, record, Detail.STARTED_BOOTED if booted else Detail.STARTED_FROM_SNAPSHOT)
+    for snapshot in step.snapshots:
+        tx.put_snapshot(record.uuid, snapshot)
+    tx.set_current(record.uuid, step.current)
+    for path, role in step.images:
+        tx.put_image(record.uuid, path, role.value)
+
+
+class AddDomain(Irreversible):
+    """Only ever a commit, which the runner applies itself."""
+
+    async def do(self, world: World, step: s.AddDomain, /) -> None:
+        """Write it all, or nothing."""
+        with world.store.transaction() as tx:
+            add(world, tx, step)
+
+
+class ForgetDomain(Irreversible):
+    """The end of a domain, and with it of its journal."""
+
+    async def do(self, world: World, step: s.ForgetDomain, /) -> None:
+        """Delete its record and all that hangs on it; quiet when it is gone."""
+        with world.store.transaction() as tx:
+            record = world.store.domain(world.uuid)
+            if record is not None:
+                telling.tell(tx, record, Detail.UNDEFINED_REMOVED)
+                tx.close_journal(world.uuid, "done")
+                tx.delete_domain(world.uuid)
 
 
 class Declare(Irreversible):
