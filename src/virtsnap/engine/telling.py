@@ -15,15 +15,18 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from virtsnap.engine.world import World, events_path
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.event import Change, Detail, DomainEvent, EventKind
 from virtsnap.qemu.events import read_events_from
-from virtsnap.qemu.told import Heard, told
 from virtsnap.store.database import Store
 from virtsnap.store.reads import EventLog, Reads
 from virtsnap.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from virtsnap.qemu.told import Heard
 
 _FROM_MEMORY = (Reason.RUNNING_RESTORED, Reason.RUNNING_FROM_SNAPSHOT)
 
@@ -39,6 +42,8 @@ def tell(tx: Transaction, record: DomainRecord, *what: Detail | Change, at: floa
 
 def begin_listening(tx: Transaction, record: DomainRecord) -> None:
     """From here on the QEMU that the record names is the domain's."""
+    from virtsnap.qemu.told import Heard
+
     assert record.instance is not None
     heard = Heard()
     if record.reason in _FROM_MEMORY:
@@ -62,6 +67,9 @@ def overhear(store: Store, uuid: str) -> None:
 
 def overhear_in(tx: Transaction, reads: Reads, uuid: str) -> None:
     """The same, in a transaction of the caller's."""
+    # XML is read only when there is something to read it for.
+    from virtsnap.qemu.told import Heard, told
+
     record = reads.domain(uuid)
     if record is None:
         return
@@ -88,6 +96,8 @@ def expect_move(store: Store, uuid: str, job: str, path: str) -> None:
 
 
 def _expect(store: Store, uuid: str, change: Callable[[Heard], Heard]) -> None:
+    from virtsnap.qemu.told import Heard
+
     with store.transaction() as tx:
         overhear_in(tx, store, uuid)
         for log in store.event_logs(uuid):
