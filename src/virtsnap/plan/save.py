@@ -26,7 +26,7 @@ from virtsnap.model.errors import (
     SystemRefused,
 )
 from virtsnap.model.event import Detail
-from virtsnap.model.facts import DomainFacts, FileFacts, MemoryWay
+from virtsnap.model.facts import DomainFacts, FileFacts, MappedMemory, MemoryWay
 from virtsnap.model.flags import DomainSaveRestore as Flag
 from virtsnap.model.steps import (
     KillQemu,
@@ -77,6 +77,8 @@ class RestoreRequest:
     sparse: bool
     channels: int | None = None
     reason_paused: Reason = Reason.PAUSED_MIGRATION
+    mapped: MappedMemory | None = None
+    """The guest's pages in `path`, for a QEMU that maps them instead of reading."""
     removes: tuple[str, ...] = ()
     """Files that are used up by it: the managed save and its note."""
     paused_by_user: bool = False
@@ -104,6 +106,11 @@ def check_format(format: str | None, channels: int | None) -> str:
     if channels is not None and channels < 1:
         raise InvalidArg("number of parallel save channels cannot be less than 1")
     return format or "raw"
+
+
+def managed_format(version: tuple[int, ...]) -> str:
+    """The format of a managed save: one that the next start can map, if this QEMU has it."""
+    return "sparse" if version >= _MAPPED_RAM else "raw"
 
 
 def paths_of(record: DomainRecord, request: SaveRequest) -> tuple[str, ...]:
@@ -230,9 +237,15 @@ def plan_restore(
         subject=record.name,
         prepare=(
             *(reset_nvram(request.xml) if request.flags & Flag.RESET_NVRAM else ()),
-            StartQemu(id, run_dir, request.xml, incoming=True),
+            StartQemu(id, run_dir, request.xml, incoming=True, memory=request.mapped),
             LoadMemory(
-                run_dir, request.path, channels=channels, direct=direct, job="restore", label="Restore"
+                run_dir,
+                request.path,
+                channels=channels,
+                direct=direct,
+                mapped=request.mapped is not None,
+                job="restore",
+                label="Restore",
             ),
         ),
         commit=StoreWrite(record=replace(record, live_xml=request.xml, reason=reason), started=run_dir),

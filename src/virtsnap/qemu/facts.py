@@ -26,6 +26,7 @@ from virtsnap.model.facts import (
     FileFacts,
     ImageFacts,
     ImageRole,
+    MappedMemory,
     MemoryWay,
 )
 from virtsnap.model.snapshot import Snapshot, SnapshotTree
@@ -101,21 +102,25 @@ async def with_agent(facts: DomainFacts, monitor: Monitor | None) -> DomainFacts
 
 
 async def with_memory_image(facts: DomainFacts, snapshot: Snapshot, cache: Path) -> DomainFacts:
-    """The picture, with whether the snapshot's memory can be mapped by the QEMU that its definition names.
-
-    Quiet about what is wrong with the image or the emulator: whoever needs them will say it.
-    """
+    """The picture, with whether the snapshot's memory can be mapped by the QEMU that its definition names."""
     if snapshot.memory_file is None or snapshot.domain_xml is None:
         return facts
     definition = DomainDefinition.parse(snapshot.domain_xml)
+    return replace(facts, mappable=await mappable_memory(snapshot.memory_file, definition, cache))
+
+
+async def mappable_memory(path: str, definition: DomainDefinition, cache: Path) -> MappedMemory | None:
+    """The guest's pages in a memory image, if the QEMU that the definition names can map them.
+
+    Quiet about what is wrong with the image or the emulator: whoever needs them will say it.
+    """
     if definition.element.find("memoryBacking") is not None:
-        return facts  # locked, or of a special kind: that is what it is to be
+        return None  # locked, or of a special kind: that is what it is to be
     try:
         version = (await capabilities.probe(definition.emulator, cache=cache)).version
-        found = mapped.mappable(snapshot.memory_file, memory.read_header(snapshot.memory_file), version)
+        return mapped.mappable(path, memory.read_header(path), version)
     except (VirtsnapError, OSError):
-        return facts
-    return replace(facts, mappable=found)
+        return None
 
 
 def file_facts(path: str) -> FileFacts:

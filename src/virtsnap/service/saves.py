@@ -71,7 +71,10 @@ class SaveCalls(DomainCalls, SnapshotCalls):
             managed = ManagedSave.of(self.root, uuid)
             os.makedirs(os.path.dirname(managed.path), mode=0o700, exist_ok=True)
             described = await self._described(world.record(), None)
-            await self._save(world, save.SaveRequest(managed.path, flag, described, note=managed.note))
+            monitor = await world.monitor()
+            format = save.managed_format(monitor.version if monitor is not None else ())
+            request = save.SaveRequest(managed.path, flag, described, format, note=managed.note)
+            await self._save(world, request)
 
     async def _described(self, record: DomainRecord, xml: str | None) -> str:
         """What the image says of the domain: its live definition, or one for the same hardware."""
@@ -198,6 +201,7 @@ class SaveCalls(DomainCalls, SnapshotCalls):
     async def _start_saved(self, world: World, flag: DomainStart) -> bool:
         """Resume the managed save, if there is one to be resumed."""
         from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.qemu.facts import mappable_memory
 
         record = world.record()
         managed = ManagedSave.of(self.root, record.uuid)
@@ -217,7 +221,12 @@ class SaveCalls(DomainCalls, SnapshotCalls):
             wish |= DomainSaveRestore.BYPASS_CACHE
         if flag & DomainStart.RESET_NVRAM:
             wish |= DomainSaveRestore.RESET_NVRAM
-        request = _request(managed.path, header, await self.completed(saved), wish, None)
+        completed = await self.completed(saved)
+        request = _request(managed.path, header, completed, wish, None)
+        if not flag & DomainStart.BYPASS_CACHE:
+            # The file is ours alone and goes; that of `restore` is the user's, who may write over it.
+            cache = self.root / "cache"
+            request = replace(request, mapped=await mappable_memory(managed.path, completed, cache))
         used_up = (managed.path, managed.note)
         by_user = bool(flag & DomainStart.PAUSED)
         await self._restore(world, replace(request, removes=used_up, paused_by_user=by_user))
