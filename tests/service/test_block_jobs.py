@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.service.conftest import Define
 from tests.service.crash import Crasher
-from tests.service.local_domain import BareDomain
+from tests.service.local_domain import BareDomain, ended
 from tests.service.whole import assert_whole
+from virtsnap.engine.locks import DomainLock
 from virtsnap.engine.world import query_path
-from virtsnap.model.block_job import BlockJob, BlockJobState
+from virtsnap.model.block_job import BlockJob, BlockJobState, BlockJobType
 from virtsnap.model.domain import DomainState
 from virtsnap.model.errors import InvalidArg, OperationInvalid, OperationUnsupported
-from virtsnap.model.flags import BlockCommit, BlockCopy, BlockJobAbort, SnapshotCreate
+from virtsnap.model.event import BlockJobStatus, EventKind
+from virtsnap.model.flags import BlockCommit, BlockCopy, BlockJobAbort, SnapshotCreate, SnapshotDelete
 from virtsnap.qemu.monitor import Monitor
 
 pytestmark = pytest.mark.real
@@ -110,6 +113,38 @@ async def test_what_a_running_job_forbids(define: Define) -> None:
     assert await content(domain) == WHOLE
 
 
+async def test_no_record_is_taken_back_of_what_a_job_changes(define: Define) -> None:
+    domain = await layered(define)
+    service, uuid = domain.service, domain.uuid
+    await domain.disk_only("s")
+    xml = await service.snapshot_xml(uuid, "s")
+    await service.snapshot_delete(uuid, "s", SnapshotDelete.METADATA_ONLY)
+    await service.block_commit(uuid, "vda", paths(domain, "vda.b")[0], flags=int(BlockCommit.ACTIVE))
+    with pytest.raises(OperationUnsupported, match=r"vda.b' is being changed by an active block job of disk"):
+        await service.snapshot_create_xml(uuid, xml, SnapshotCreate.REDEFINE)
+
+
+async def test_waiting_is_given_up(define: Define) -> None:
+    """--timeout, and Ctrl-C: the disk is as it was."""
+    domain = await layered(define)
+    await domain.put(9, "8M", "4M")
+    slow = ("blockcommit", "bare", "vda", "--active", "--wait", "--bandwidth", "65536", "--bytes")
+    result = await domain.cli(*slow, "--timeout", "1")
+    assert (result.status, result.out) == (1, "\nCommit aborted\n")
+    assert last(domain).state is BlockJobState.CANCELED
+    program = await domain.cli_start(*slow, "--verbose")
+    assert program.stderr is not None
+    await program.stderr.readuntil(b"Block commit: [")
+    # Others may ask meanwhile.
+    assert await domain.service.block_job_info(domain.uuid, "vda") is not None
+    program.send_signal(signal.SIGINT)
+    result = await ended(program)
+    assert result.status != 0
+    assert last(domain).state is BlockJobState.CANCELED
+    assert await chain(domain, "vda") == ["vda.b", "vda.a", "vda.qcow2"]
+    assert await content(domain) == WHOLE
+
+
 async def test_the_end_of_the_guest_ends_its_jobs(define: Define) -> None:
     domain = await layered(define)
     await domain.service.block_commit(domain.uuid, "vda", flags=ACTIVE)
@@ -147,6 +182,53 @@ async def test_qemu_dies_when_a_disk_may_go_over(define: Define, went_over: bool
     assert last(domain).state is (BlockJobState.COMPLETED if went_over else BlockJobState.CANCELED)
     assert (await chain(domain, "vda"))[0] == ("vda.qcow2" if went_over else "vda.b")
     assert await content(domain) == WHOLE
+    await assert_whole(domain)
+
+
+async def test_whoever_watches_concludes_jobs(define: Define) -> None:
+    domain = await layered(define)
+    async with domain.service.events() as events:
+        await domain.service.block_pull(domain.uuid, "vda")
+        told = []
+        async for event in events:
+            told.append((event.change.kind, dict(event.change.values)))
+            if event.change.kind is EventKind.BLOCK_JOB_2:
+                break
+    done = {"type": BlockJobType.PULL.value, "status": BlockJobStatus.COMPLETED.value}
+    assert told[-2:] == [
+        (EventKind.BLOCK_JOB, {"disk": paths(domain, "vda.b")[0], **done}),
+        (EventKind.BLOCK_JOB_2, {"disk": "vda", **done}),
+    ]
+    assert last(domain).state is BlockJobState.COMPLETED
+    assert await chain(domain, "vda") == ["vda.b"]
+
+
+async def test_whoever_watches_leaves_the_log_of_a_qemu_that_died(define: Define) -> None:
+    domain = await layered(define)
+    await domain.service.block_commit(domain.uuid, "vda", flags=ACTIVE)
+    await domain.service.block_job_wait(domain.uuid, "vda")
+    job = replace(last(domain), state=BlockJobState.PIVOTING)
+    async with (
+        domain.service.events() as events,
+        await Monitor.connect(query_path(domain.instance.run_dir)) as monitor,
+        monitor.events("BLOCK_JOB_COMPLETED") as listener,
+    ):
+        run_dir = Path(domain.instance.run_dir)
+        async with DomainLock(domain.service.root, domain.uuid).acquired():
+            with domain.service.store.transaction() as tx:
+                tx.put_block_job(domain.uuid, job)
+            await monitor.execute("job-complete", id=job.name)
+            await listener.get()
+            os.kill(domain.instance.pid, signal.SIGKILL)
+            await monitor.wait_lost()
+        async for event in events:
+            if event.change.kind is EventKind.LIFECYCLE:
+                break
+    assert await domain.state() is DomainState.SHUTOFF
+    assert last(domain).state is BlockJobState.COMPLETED
+    assert (await chain(domain, "vda"))[0] == "vda.qcow2"
+    assert await content(domain) == WHOLE
+    assert not run_dir.exists()
     await assert_whole(domain)
 
 

@@ -87,5 +87,8 @@ def settle(store: Store, record: DomainRecord) -> DomainRecord:
         else:
             tx.delete_domain(now.uuid)
     if record.instance is not None and now.instance is None:
-        shutil.rmtree(record.instance.run_dir, ignore_errors=True)
+        jobs = store.block_jobs(record.uuid, active=True)
+        # Its log says what became of a block job; `service.concluding` asks it, and removes it.
+        if all(job.run_dir != record.instance.run_dir for job in jobs):
+            shutil.rmtree(record.instance.run_dir, ignore_errors=True)
     return now

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from virtsnap.engine import telling
@@ -31,9 +31,12 @@ from virtsnap.store.database import Store
 class Watch:
     """The events from the moment it was opened. Use as a context manager, or `close`."""
 
-    def __init__(self, root: Path, store: Store) -> None:
-        """Raises SystemRefused when the system has no watcher left to give, and what the store raises."""
-        self._root, self._store = root, store
+    def __init__(self, root: Path, store: Store, heard: Callable[[str], None] | None = None) -> None:
+        """`heard` is called with the uuid of a domain whose QEMU may have logged something.
+
+        Raises SystemRefused when the system has no watcher left to give, and what the store raises.
+        """
+        self._root, self._store, self._heard = root, store, heard
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._logs: dict[str, _Log] = {}
@@ -96,6 +99,8 @@ class Watch:
                 self._logs[run_dir] = self._remember(run_dir, uuid)
         for uuid in dict.fromkeys(logs.values()):
             telling.overhear(self._store, uuid)
+            if self._heard is not None:
+                self._heard(uuid)
         for log in self._logs.values():
             if log.ended:
                 self._note_end(log)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine.abi_words import check_words
-from virtsnap.model.errors import InternalRefused, InvalidArg
+from virtsnap.model.errors import InternalRefused, InvalidArg, OperationUnsupported
 from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.flags import SnapshotCreate as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
@@ -35,6 +35,11 @@ def plan_redefine(facts: DomainFacts, given: Snapshot, flags: Flag, is_regular: 
     if name in tree:
         given = _replacing(tree[name], given)
     record = aligned(given, is_regular)
+    for job in facts.block_jobs:
+        if job.writes is not None and job.writes in frozen_images(record).values():
+            raise OperationUnsupported(
+                f"'{job.writes}' is being changed by an active block job of disk '{job.target}'"
+            )
     puts = [record]
     current = tree.current
     if flags & Flag.CURRENT:

@@ -6,6 +6,7 @@ takes no lock: the store names the job and QEMU's second monitor tells how far i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from virtsnap.model.steps import Plan
 
 _MIB_LIMIT = (1 << 63) - 1 >> 20
+_FIRST_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.25
 _LABELS = {1: "Block Pull", 2: "Block Copy", 3: "Block commit", 4: "Block commit"}
 
 
@@ -108,20 +111,10 @@ class BlockJobCalls(SnapshotCalls):
 
     async def block_job_info(self, uuid: str, path: str, flags: int = 0) -> BlockJobInfo | None:
         """How far the disk's job is; None: it has none. Raises OperationInvalid, InvalidArg."""
-        from virtsnap.engine.world import query_path
-        from virtsnap.qemu import block_jobs
-        from virtsnap.qemu.monitor import Monitor, MonitorLost
-
         _known(flags, BlockJobInfoFlags, "qemuDomainGetBlockJobInfo")
         record = await self.look(uuid)
         job = self._job(record, path)
-        if job is None or record.instance is None:
-            return None
-        try:
-            async with await Monitor.connect(query_path(record.instance.run_dir)) as monitor:
-                return await block_jobs.info(monitor, job)
-        except MonitorLost:
-            return None
+        return None if job is None else await self._info(record, job)
 
     async def block_job_set_speed(self, uuid: str, path: str, bandwidth: int, flags: int = 0) -> None:
         """Limit the disk's job. Raises OperationInvalid, InvalidArg."""
@@ -181,34 +174,37 @@ class BlockJobCalls(SnapshotCalls):
 
         Raises OperationInvalid, InvalidArg.
         """
+        target = self._target(await self.look(uuid), path)
+        pause = _FIRST_LOOK_SECONDS
+        while (job := self._last(uuid, target)) is not None and job.active:
+            info = await self._info(self._record(uuid), job)
+            if info is None:
+                async with self.operation(uuid):
+                    continue  # what can be brought to its end has been
+            if progress is not None:
+                progress(Progress(_LABELS[job.type], info.cur, info.end))
+            if info.ready:
+                return job
+            # Nobody tells of progress, and QEMU's second monitor is others', too.
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LOOK_SECONDS)
+        if job is not None and progress is not None and job.state is BlockJobState.COMPLETED:
+            progress(Progress(_LABELS[job.type], 1, 1))
+        return job
+
+    async def _info(self, record: DomainRecord, job: BlockJob) -> BlockJobInfo | None:
+        """How far it is; None when it has to be concluded, or was."""
         from virtsnap.engine.world import query_path
         from virtsnap.qemu import block_jobs
         from virtsnap.qemu.monitor import Monitor, MonitorLost
 
-        target = self._target(await self.look(uuid), path)
-        while (job := self._last(uuid, target)) is not None and job.active:
-            record = self._record(uuid)
-            instance = record.instance
-            try:
-                if instance is None:
-                    raise MonitorLost
-                async with (
-                    await Monitor.connect(query_path(instance.run_dir)) as monitor,
-                    monitor.events(*block_jobs.EVENTS) as listener,
-                ):
-                    while (info := await block_jobs.info(monitor, job)) is not None:
-                        if progress is not None:
-                            progress(Progress(_LABELS[job.type], info.cur, info.end))
-                        if info.ready:
-                            return job
-                        await block_jobs.news(listener)
-            except MonitorLost:
-                pass
-            async with self.operation(uuid):
-                pass  # brings to its end what can be
-        if job is not None and progress is not None and job.state is BlockJobState.COMPLETED:
-            progress(Progress(_LABELS[job.type], 1, 1))
-        return job
+        if record.instance is None or record.instance.run_dir != job.run_dir:
+            return None
+        try:
+            async with await Monitor.connect(query_path(job.run_dir)) as monitor:
+                return await block_jobs.info(monitor, job)
+        except MonitorLost:
+            return None
 
     async def _begin(self, uuid: str, plan: Callable[[DomainFacts, int], Plan]) -> None:
         async with self.operation(uuid) as world:

@@ -7,6 +7,8 @@ crash too: finalize what waits for it, let a disk go over that was told to, and 
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from virtsnap.engine.steps.layers import tops_by_target
 from virtsnap.engine.world import World, events_path
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.block_job import BlockJob, BlockJobState, BlockJobType
-from virtsnap.qemu import block_jobs, blocks
+from virtsnap.qemu import block_jobs, blocks, process
 from virtsnap.qemu.events import read_events
 from virtsnap.qemu.monitor import Monitor, MonitorLost, QmpCommandFailed
 
@@ -28,22 +30,25 @@ async def conclude(world: World) -> None:
 
     Raises Failed when QEMU refuses to let a disk go over to a job's other end; the job goes on then.
     """
-    for job in world.store.block_jobs(world.uuid, active=True):
+    jobs = world.store.block_jobs(world.uuid, active=True)
+    for job in jobs:
         await _conclude(world, job)
+    instance = world.record().instance
+    for run_dir in {job.run_dir for job in jobs} - {instance.run_dir if instance is not None else ""}:
+        # Kept so far for its log.
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 async def _conclude(world: World, job: BlockJob) -> None:
     instance = world.record().instance
-    if instance is None or instance.run_dir != job.run_dir:
-        await _end(world, job, BlockJobState.CANCELED)
-        return
-    try:
-        monitor = await world.monitor()
-        if monitor is not None:
-            await _conclude_in(world, monitor, job)
+    if instance is not None and instance.run_dir == job.run_dir:
+        with contextlib.suppress(MonitorLost):
+            monitor = await world.monitor()
+            if monitor is not None:
+                await _conclude_in(world, monitor, job)
+                return
+        if process.alive(instance):
             return
-    except MonitorLost:
-        pass
     # The log goes with the run folder, which is removed next.
     ending = block_jobs.ending(read_events(events_path(job.run_dir)), job.name)
     whole = ending is not None and ending.error is None and not ending.cancelled
