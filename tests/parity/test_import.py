@@ -287,3 +287,21 @@ def test_uefi_variables(both: Both) -> None:
         assert variables() == bytes([number]) * 4096
     assert both.libvirt.virsh(["snapshot-revert", "uefi", "s4"]).returncode == 1
     both.virsh("undefine", "uefi", "--snapshots-metadata", "--keep-nvram")
+
+
+def test_managed_saves(both: Both) -> None:
+    """Each side resumes what the other one has put aside."""
+    folders = ["--dir", str(both.libvirt.files)]
+    (both.folder / "bare.xml").write_text(domains.build(["bare", "vda=a.qcow2"], both.folder, None).xml)
+    both.virsh("define", "bare.xml")
+    both.virsh("start", "bare")
+    both.virsh("managedsave", "bare")
+    both.virtsnap("import-libvirt", "bare", *folders)
+    both.virtsnap("start", "bare")
+    assert both.virtsnap("domstate", "bare", "--reason") == "running (restored)\n\n"
+    both.virtsnap("managedsave", "bare")
+    with both.libvirt.stopped():
+        both.virtsnap("export-libvirt", "bare", *folders)
+        both.own_all()
+    both.virsh("start", "bare")
+    assert both.virsh("domstate", "bare", "--reason") == "running (restored)\n\n"

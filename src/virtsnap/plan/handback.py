@@ -25,8 +25,8 @@ from virtsnap.model.libvirt import Document, FoundFile, LibvirtFiles, LibvirtRep
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState
 from virtsnap.plan.create import check_name
 from virtsnap.plan.images import definition_images, disks_of, frozen_images
+from virtsnap.plan.libvirt_tree import check_domain_name, found_snapshots, stale_chains
 from virtsnap.plan.nvram import nvram_paths
-from virtsnap.plan.takeover import check_domain_name, found_snapshots, stale_chains
 
 _NAME_BYTES = 255
 """Longest file name."""

@@ -29,7 +29,7 @@ from virtsnap.model.libvirt import (
     MemoryImage,
     Places,
 )
-from virtsnap.plan.takeover import Wanted
+from virtsnap.plan.libvirt_tree import Wanted
 from virtsnap.qemu import images, memory
 
 _MAX_DOCUMENT = 16 * 1024 * 1024

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from virtsnap.engine.world import World
     from virtsnap.formats.save_image import SaveImageHeader
     from virtsnap.model.libvirt import LibvirtReport, Places
-    from virtsnap.plan.takeover import Takeover
+    from virtsnap.plan.libvirt_tree import Takeover
 
 
 class LibvirtCalls(SnapshotCalls):
@@ -40,18 +40,18 @@ class LibvirtCalls(SnapshotCalls):
     ) -> LibvirtReport:
         """Take over a domain of a real libvirt. Raises InvalidArg, and OperationInvalid with every reason."""
         from virtsnap.engine.locks import DomainLock
-        from virtsnap.plan import takeover
+        from virtsnap.plan import libvirt_tree
         from virtsnap.qemu import libvirt_dir
         from virtsnap.qemu.facts import is_regular
 
         self.writable("import-libvirt")
-        bad = takeover.check_domain_name(name)
+        bad = libvirt_tree.check_domain_name(name)
         if bad is not None:
             raise InvalidArg(bad)
         places = libvirt_dir.places(dir, definitions, run_dir)
         # Whose lock it is; everything else is looked at under the lock.
         files = replace(libvirt_dir.read(places, name, others=False), snapshots=())
-        found = takeover.read(files, is_regular)
+        found = libvirt_tree.read(files, is_regular)
         lock = DomainLock(self.root, found.uuid)
         async with lock.acquired() if found.uuid and not dry_run else contextlib.nullcontext():
             return await self._take_over(places, name, leave_save, dry_run, progress)
@@ -63,16 +63,16 @@ class LibvirtCalls(SnapshotCalls):
         from virtsnap.engine.telling import tell
         from virtsnap.engine.world import World
         from virtsnap.model.event import Detail
-        from virtsnap.plan import takeover
+        from virtsnap.plan import libvirt_tree, takeover
         from virtsnap.qemu import images, internal, libvirt_dir
         from virtsnap.qemu.facts import is_regular
         from virtsnap.qemu.paths import sync_folder_of
 
         files = libvirt_dir.read(places, name)
-        found = await self._as_here(takeover.read(files, is_regular), _reporter("Reading", progress))
+        found = await self._as_here(libvirt_tree.read(files, is_regular), _reporter("Reading", progress))
         others, unread = libvirt_dir.other_images(files.others)
         evidence = await libvirt_dir.examine(
-            takeover.wanted(found), [*others, *self._own_images()], _reporter("Checking", progress)
+            libvirt_tree.wanted(found), [*others, *self._own_images()], _reporter("Checking", progress)
         )
         evidence = replace(evidence, taken=self._taken(found))
         notes = [
@@ -120,7 +120,7 @@ class LibvirtCalls(SnapshotCalls):
     async def _as_here(self, found: Takeover, report: Callable[[int, int], None]) -> Takeover:
         """With what is filled in when a domain is defined here."""
         from virtsnap.formats.domain_xml import DomainDefinition
-        from virtsnap.plan import takeover
+        from virtsnap.plan import libvirt_tree
 
         texts: dict[str, str] = {}
         refused: dict[str, str] = {}
@@ -129,11 +129,11 @@ class LibvirtCalls(SnapshotCalls):
             report(number, len(distinct))
             try:
                 definition = await self.completed(DomainDefinition.parse(text))
-                takeover.check_runs(definition)
+                libvirt_tree.check_runs(definition)
                 texts[text] = definition.to_inactive_xml()
             except VirtsnapError as error:
                 refused[text] = str(error)
-        return takeover.completed(found, texts, refused)
+        return libvirt_tree.completed(found, texts, refused)
 
     def _own_images(self) -> list[tuple[str, Mapping[str, str]]]:
         """What the domains of this root name."""
@@ -193,7 +193,7 @@ class LibvirtCalls(SnapshotCalls):
         from virtsnap.engine.libvirt_dir import LibvirtDir
         from virtsnap.formats.domain_xml import DomainDefinition
         from virtsnap.plan.handback import plan_handback
-        from virtsnap.plan.takeover import check_domain_name
+        from virtsnap.plan.libvirt_tree import check_domain_name
         from virtsnap.qemu import libvirt_dir
 
         self.writable("export-libvirt")
