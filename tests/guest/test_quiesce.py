@@ -147,6 +147,19 @@ async def test_the_agent_reboots(machine: Machine) -> None:
     await agent_answers(machine)
 
 
+async def test_words_for_the_agent(machine: Machine) -> None:
+    service, uuid = machine.service, machine.uuid
+    ping = '{"execute":"guest-ping"}'
+    assert await service.qemu_agent_command(uuid, ping) == '{"return":{}}'
+    assert await machine.cli_ok("qemu-agent-command", "guest", ping, "--timeout", "30") == '{"return":{}}\n\n'
+    assert await service.qemu_agent_command(uuid, ping, 0) is None
+    assert await service.qemu_agent_command(uuid, ping, -1) == '{"return":{}}'
+    with pytest.raises(agent.AgentCommandFailed, match="The command has not been found"):
+        await service.qemu_agent_command(uuid, '{"execute":"guest-nothing"}')
+    with pytest.raises(InternalRefused, match="cannot parse json"):
+        await service.qemu_agent_command(uuid, "guest-ping")
+
+
 async def test_methods_that_qemu_has_not(machine: Machine) -> None:
     with pytest.raises(BareInvalidArg) as caught:
         await machine.service.shutdown(machine.uuid, ShutdownMethod.INITCTL)

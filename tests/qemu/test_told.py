@@ -81,6 +81,7 @@ def test_jobs() -> None:
         ("BLOCK_JOB_COMPLETED", {**pull, "error": "No space left on device"}),
         ("BLOCK_JOB_CANCELLED", {**pull, "type": "mirror"}),
         ("BLOCK_JOB_COMPLETED", {**commit, "device": "something"}),
+        heard=Heard(moves={"commit-vda-libvirt-1-format": "/i/a"}),
     ) == [
         "'block-job': Active Block Commit for /i/a ready",
         "'block-job-2': Active Block Commit for vda ready",
@@ -90,6 +91,14 @@ def test_jobs() -> None:
         "'block-job-2': Block Commit for vda completed",
         "'block-job': Block Pull for /i/a failed",
         "'block-job-2': Block Pull for vda failed",
+        "'block-job': Block Copy for /i/a canceled",
+        "'block-job-2': Block Copy for vda canceled",
+    ]
+
+
+def test_a_job_that_is_told_to_end_where_it_is() -> None:
+    copy = {"device": "virtsnap-copy-vda-3", "type": "mirror"}
+    assert lines(("BLOCK_JOB_READY", copy), ("BLOCK_JOB_COMPLETED", copy))[2:] == [
         "'block-job': Block Copy for /i/a canceled",
         "'block-job-2': Block Copy for vda canceled",
     ]

@@ -179,7 +179,15 @@ class _Translator:
         return self._job(data, BlockJobStatus.READY)
 
     def job_completed(self, data: dict[str, Any]) -> list[Change]:
-        return self._job(data, BlockJobStatus.FAILED if "error" in data else BlockJobStatus.COMPLETED)
+        job = str(data["device"])
+        if "error" in data:
+            status = BlockJobStatus.FAILED
+        elif job in self.heard.ready and job not in self.heard.moves:
+            # It was told to end where it was, which is no error to QEMU.
+            status = BlockJobStatus.CANCELED
+        else:
+            status = BlockJobStatus.COMPLETED
+        return self._job(data, status)
 
     def job_cancelled(self, data: dict[str, Any]) -> list[Change]:
         return self._job(data, BlockJobStatus.CANCELED)
