@@ -74,6 +74,21 @@ define vm.xml
 undefine vm
 """
 
+JOBS = """
+define vm.xml
+start vm
+snapshot-create-as vm a --disk-only --no-metadata
+snapshot-create-as vm b --disk-only --no-metadata
+blockcommit vm vda --top {dir}/a.a --base {dir}/a.qcow2 --wait
+blockcommit vm vda --active --pivot --wait
+snapshot-create-as vm c --disk-only --no-metadata
+blockpull vm vda --wait
+blockcopy vm vda {dir}/copy.qcow2 --wait --transient-job
+blockjob vm vda --abort
+blockcopy vm vda {dir}/copy2.qcow2 --wait --pivot --transient-job
+destroy vm
+undefine vm
+"""
 ENDS = """
 define vm.xml
 start vm
@@ -223,6 +238,13 @@ def test_a_life(sides: tuple[Side, Side]) -> None:
     for side in sides:
         prepare(side, ["vda=a.qcow2"], guest=False)
     assert compared(sides, LIFE) > 80
+
+
+@pytest.mark.timeout(240)
+def test_block_jobs(sides: tuple[Side, Side]) -> None:
+    for side in sides:
+        prepare(side, ["vda=a.qcow2"], guest=False)
+    assert compared(sides, JOBS) > 15
 
 
 @pytest.mark.timeout(240)

@@ -17,6 +17,7 @@ from tests.service.local_domain import BareDomain
 from virtsnap.api import aio
 from virtsnap.cli.event_text import text
 from virtsnap.engine.world import query_path
+from virtsnap.model.block_job import BlockJobState
 from virtsnap.model.domain import DomainState, Reason
 from virtsnap.model.errors import InvalidArg
 from virtsnap.model.event import DomainEvent, EventKind, Life
@@ -206,3 +207,20 @@ async def test_iterating_without_await(bare: BareDomain) -> None:
             return words(next(events))
 
     assert await asyncio.to_thread(use) == "Defined Updated"
+
+
+async def test_a_watcher_brings_block_jobs_to_their_end(bare: BareDomain) -> None:
+    await bare.start()
+    await bare.put(1)
+    await bare.disk_only("s")
+    async with bare.service.events() as stream:
+        worker = await open_local(bare.folder / "root")
+        await worker.block_pull(bare.uuid, "vda")
+        # Whoever asked for it is gone; nobody else does anything.
+        await worker.close()
+        assert await until(stream, "event 'block-job-2': Block Pull for vda completed") == [
+            f"event 'block-job': Block Pull for {bare.folder}/vda.s completed",
+            "event 'block-job-2': Block Pull for vda completed",
+        ]
+    (job,) = bare.service.store.block_jobs(bare.uuid)
+    assert job.state is BlockJobState.COMPLETED

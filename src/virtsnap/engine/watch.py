@@ -31,12 +31,12 @@ from virtsnap.store.database import Store
 class Watch:
     """The events from the moment it was opened. Use as a context manager, or `close`."""
 
-    def __init__(self, root: Path, store: Store, heard: Callable[[str], None] | None = None) -> None:
-        """`heard` is called with the uuid of a domain whose QEMU may have logged something.
+    def __init__(self, root: Path, store: Store, news: Callable[[str], None] | None = None) -> None:
+        """`news` is called with a domain's uuid when its QEMU has logged something; see `unlocked`, too.
 
         Raises SystemRefused when the system has no watcher left to give, and what the store raises.
         """
-        self._root, self._store, self._heard = root, store, heard
+        self._root, self._store, self._news = root, store, news
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._logs: dict[str, _Log] = {}
@@ -89,6 +89,18 @@ class Watch:
                 await self._wake.wait()
         raise StopAsyncIteration
 
+    def unlocked(self, uuid: str) -> bool:
+        """Nobody works on the domain; else `news` is called when that one is done."""
+        lock = DomainLock(self._root, uuid)
+        # Twice: it may have been let go before we began to wait for that.
+        for _ in range(2):
+            if lock.try_acquire():
+                self._busy.discard(uuid)
+                lock.release()
+                return True
+            self._busy.add(uuid)
+        return False
+
     def _look(self) -> None:
         """Take over what the QEMUs have logged, and note which are gone."""
         logs = {log.run_dir: log.uuid for log in self._store.event_logs()}
@@ -99,16 +111,17 @@ class Watch:
                 self._logs[run_dir] = self._remember(run_dir, uuid)
         for uuid in dict.fromkeys(logs.values()):
             telling.overhear(self._store, uuid)
-            if self._heard is not None:
-                self._heard(uuid)
-        for log in self._logs.values():
+        for run_dir, log in self._logs.items():
             if log.ended:
                 self._note_end(log)
+            # Whoever took over what it logged: there may be something to do.
+            elif log.has_grown(events_path(run_dir)) and self._news is not None:
+                self._news(log.uuid)
 
     def _note_end(self, log: _Log) -> None:
         """Write down that a QEMU is gone, unless an operation on its domain does that itself."""
         lock = DomainLock(self._root, log.uuid)
-        if not lock.try_acquire():
+        if not self.unlocked(log.uuid) or not lock.try_acquire():
             self._busy.add(log.uuid)
             return
         log.ended = False
@@ -159,9 +172,12 @@ class Watch:
                 if name == bell.FILE_NAME or name.startswith(database.FILE_NAME):
                     self._wake.set()
             elif watch == self._lock_watch:
-                if name.removesuffix(".lock") in self._busy:
-                    self._busy.discard(name.removesuffix(".lock"))
+                uuid = name.removesuffix(".lock")
+                if uuid in self._busy:
+                    self._busy.discard(uuid)
                     self._wake.set()
+                    if self._news is not None:
+                        self._news(uuid)
             else:
                 self._wake.set()
 
@@ -175,3 +191,11 @@ class _Log:
         self.pidfd: int | None = None
         self.ended = False
         """It is gone, which is not written down yet."""
+        self._size = 0
+
+    def has_grown(self, path: str) -> bool:
+        """The log is longer than at the last call."""
+        before = self._size
+        with contextlib.suppress(FileNotFoundError):
+            self._size = os.stat(path).st_size
+        return self._size > before

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 
-from virtsnap.model.errors import NoDomain
+from virtsnap.model.errors import VirtsnapError
 from virtsnap.model.event import DomainEvent
 from virtsnap.service.context import Context
 
@@ -19,23 +20,36 @@ class EventCalls(Context):
         """Events from the moment the block is entered. Raises SystemRefused."""
         from virtsnap.engine.watch import Watch
 
-        under_way: dict[str, asyncio.Task[None]] = {}
+        attending: dict[str, asyncio.Task[None]] = {}
+        again: set[str] = set()
 
-        def heard(uuid: str) -> None:
-            """Whoever watches also sees to block jobs that wait for somebody."""
-            if self.readonly or uuid in under_way or not self.store.block_jobs(uuid, active=True):
+        def news(uuid: str) -> None:
+            if self.readonly or not self.store.block_jobs(uuid, active=True):
                 return
-            task = asyncio.get_running_loop().create_task(self._conclude(uuid))
-            under_way[uuid] = task
-            task.add_done_callback(lambda _: under_way.pop(uuid, None))
+            if uuid in attending:
+                again.add(uuid)
+                return
+            # Also while the watch is being opened, which is over when the task begins.
+            attending[uuid] = asyncio.create_task(self._attend(lambda: watch.unlocked(uuid), uuid))
+            attending[uuid].add_done_callback(lambda _: done(uuid))
 
-        with Watch(self.root, self.store, heard) as watch:
+        def done(uuid: str) -> None:
+            del attending[uuid]
+            if uuid in again:
+                again.discard(uuid)
+                news(uuid)
+
+        with Watch(self.root, self.store, news) as watch:
             try:
                 yield watch
             finally:
-                # What is begun comes to its end: a few commands to QEMU.
-                await asyncio.gather(*under_way.values())
+                while attending:
+                    await asyncio.wait(attending.values())
 
-    async def _conclude(self, uuid: str) -> None:
-        with contextlib.suppress(NoDomain):
-            await self.look(uuid)
+    async def _attend(self, unlocked: Callable[[], bool], uuid: str) -> None:
+        """A block job may wait to be brought to its end, which is told then: whoever watches does it."""
+        try:
+            if unlocked():
+                await self.look(uuid)
+        except VirtsnapError as error:
+            logging.getLogger("virtsnap").warning("domain %s: %s", uuid, error)

@@ -31,8 +31,11 @@ async def _undefine(session: Session, args: Args) -> None:
     domain = await session.domain(args)
     service = await session.service()
     flags = args.flags(_FLAGS)
-    # With a flag virsh leaves the refusal to the library.
-    if not flags and domain.id is None and (await service.domain_info(domain.uuid)).managed_save:
+    effective = DomainUndefine(flags) & ~DomainUndefine.CHECKPOINTS_METADATA
+    if effective == DomainUndefine.SNAPSHOTS_METADATA and not len(await service.snapshot_tree(domain.uuid)):
+        effective = DomainUndefine(0)
+    # With a flag that means something virsh leaves the refusal to the library.
+    if not effective and domain.id is None and (await service.domain_info(domain.uuid)).managed_save:
         raise CliError("Refusing to undefine while domain managed save image exists")
     if args.has("storage") or args.has("remove-all-storage"):
         await _check_storage(session, args, domain)
