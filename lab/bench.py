@@ -70,9 +70,59 @@ class Bench(Demo):
                 self.costs.append(Cost(f"save {number}", self._side.run("save", self.name, str(image))))
                 size = image.stat().st_blocks * 512
                 self.costs.append(Cost(f"restore {number}", self._side.run("restore", str(image)), size=size))
-                async with self.talk() as (inside, _):
-                    if await inside.check("mem get") != "kept":
-                        raise DemoError("the guest has forgotten what was in its memory")
+                await self._remembers()
+            for number in range(rounds):
+                self.costs.append(Cost(f"managedsave {number}", self._side.run("managedsave", self.name)))
+                begin = time.monotonic()
+                await self.virtsnap("start", self.name)
+                await self._remembers()
+                self.costs.append(Cost(f"start {number}", time.monotonic() - begin))
+        finally:
+            await self.clean()
+        return self.summary()
+
+    async def _remembers(self) -> None:
+        async with self.talk() as (inside, _):
+            if await inside.check("mem get") != "kept":
+                raise DemoError("the guest has forgotten what was in its memory")
+
+    async def busy(self, memory_mib: int, rounds: int) -> list[Cost]:
+        """The costs of snapshots of a guest that rewrites a tenth of its memory as fast as it can, two
+        tenths being full besides. Raises `DemoError`, `ConsoleError`."""
+        await self.define(memory_mib)
+        self._side.own(self._folder)
+        try:
+            for number in range(rounds):
+                # Anew each time: its memory is its own, not that of a snapshot.
+                await self.virtsnap("start", self.name)
+                async with self.talk() as (inside, pulse):
+                    await inside.check(f"dirty start {memory_mib // 10}", timeout=600)
+                    for kind, live in (("paused", False), ("live", True)):
+                        await self.snapshot(f"{kind}{number}", pulse, kind=kind, live=live)
+                await self.virtsnap("destroy", self.name)
+        finally:
+            await self.clean()
+        return self.summary()
+
+    async def clones(self, memory_mib: int, count: int) -> list[Cost]:
+        """The costs of clones of one running guest, one after the other, and what they take of the host.
+
+        Ours alone: libvirt has nothing of the kind. Raises `DemoError`, `ConsoleError`.
+        """
+        await self.define(memory_mib)
+        try:
+            await self.virtsnap("start", self.name)
+            async with self.talk() as (inside, pulse):
+                await inside.check(f"mem fill {memory_mib * 2 // 5}", timeout=600)
+                await self.snapshot("base", pulse)
+            # The clones have sockets of their own.
+            for number in range(count):
+                words = ["clone", self.name, "base", f"clone-{number}", "--start"]
+                self.costs.append(Cost(f"clone {number}", self._side.run(*words)))
+            shares = [_share(pid) for pid in _processes("guest=clone-")]
+            self.costs += [Cost(f"memory {share}", 0.0, size=share) for share in shares]
+            for number in range(count):
+                self.costs.append(Cost(f"discard {number}", self._side.run("discard", f"clone-{number}")))
         finally:
             await self.clean()
         return self.summary()
@@ -91,6 +141,26 @@ class Bench(Demo):
             )
             for kind, costs in kinds.items()
         ]
+
+
+def _processes(mark: str) -> list[int]:
+    """Pids of QEMUs whose command line holds `mark`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                line = (entry / "cmdline").read_bytes()
+                if mark.encode() in line and b"qemu-system" in line:
+                    found.append(int(entry.name))
+    return found
+
+
+def _share(pid: int) -> int:
+    """Bytes of memory that a process takes, its part of what is shared included (PSS)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) << 10
+    raise DemoError("the kernel does not tell how memory is shared")
 
 
 def _median(values: list[float | None] | list[int | None]) -> float | None:
@@ -117,6 +187,29 @@ def by_saves(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds
         figures[cost.step] = cost.seconds
         if cost.size is not None:
             figures["the file"] = f"{cost.size / 2**20:.0f} MiB"
+    return figures
+
+
+def by_busy(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds: int) -> Figures:
+    """Full system snapshots, without and with `--live`, of a guest that rewrites its memory all the time."""
+    figures: Figures = {}
+    for cost in asyncio.run(Bench(side, folder, image).busy(mib, rounds)):
+        figures[f"{cost.step}: until done"] = cost.seconds
+        figures[f"{cost.step}: the guest's pause"] = cost.pause
+        figures[f"{cost.step}: written"] = f"{(cost.size or 0) / 2**20:.0f} MiB"
+    return figures
+
+
+def by_clones(side: Side, folder: Path, image: guest.GuestImage, count: int, rounds: int) -> Figures:
+    """So many clones at once of a guest of 1 GiB; nothing for libvirt, which has none."""
+    if side.name != "virtsnap":
+        return {}
+    figures: Figures = {}
+    for cost in asyncio.run(Bench(side, folder, image).clones(1024, count)):
+        if cost.step == "memory":
+            figures["memory of each (PSS)"] = f"{(cost.size or 0) / 2**20:.0f} MiB"
+        elif cost.step != "snapshot":
+            figures[f"{cost.step}, each"] = cost.seconds
     return figures
 
 
@@ -207,6 +300,8 @@ Measure = Callable[[Side, Path, guest.GuestImage, int, int], Figures]
 _TABLES: dict[str, tuple[str, Measure]] = {
     "memory": ("MiB of memory", by_memory),
     "saves": ("MiB of memory", by_saves),
+    "busy": ("MiB of memory", by_busy),
+    "clones": ("clones", by_clones),
     "disks": ("disks", by_disks),
     "snapshots": ("snapshots before", by_snapshots),
 }
@@ -246,6 +341,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="script/bench", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--memory", type=int, nargs="*", default=[256, 1024], metavar="MIB")
     parser.add_argument("--saves", type=int, nargs="*", default=[1024], metavar="MIB")
+    parser.add_argument("--busy", type=int, nargs="*", default=[2048], metavar="MIB")
+    parser.add_argument("--clones", type=int, nargs="*", default=[20], metavar="N")
     parser.add_argument("--disks", type=int, nargs="*", default=[1, 4, 8], metavar="N")
     parser.add_argument("--snapshots", type=int, nargs="*", default=[1, 25, 150], metavar="N")
     parser.add_argument("--rounds", type=int, default=3)

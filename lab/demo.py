@@ -99,19 +99,19 @@ class Demo:
         )
         await self.virtsnap("define", str(xml))
 
-    async def snapshot(self, name: str, pulse: Pulse) -> None:
-        """Take a live full system snapshot of the running guest, and measure it."""
+    async def snapshot(self, name: str, pulse: Pulse, *, kind: str = "snapshot", live: bool = True) -> None:
+        """Take a full system snapshot of the running guest, and measure it."""
         memory, overlay = self._folder / f"{name}.mem", self._folder / f"{name}.qcow2"
         await pulse.beats()
         begin = time.monotonic()
         await self.virtsnap(
-            "snapshot-create-as", NAME, name, "--live",
+            "snapshot-create-as", NAME, name, *(["--live"] if live else []),
             "--memspec", str(memory), "--diskspec", f"vda,file={overlay}",
         )  # fmt: skip
         end = time.monotonic()
         await pulse.beats()
         size = sum(path.stat().st_blocks * 512 for path in (memory, overlay))
-        self.costs.append(Cost(f"snapshot {name}", end - begin, pulse.longest_gap(begin), size))
+        self.costs.append(Cost(f"{kind} {name}", end - begin, pulse.longest_gap(begin), size))
 
     async def revert(self, name: str, expected: str) -> None:
         """Go back to a snapshot and read both markers inside the guest."""
