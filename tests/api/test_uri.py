@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from virtsnap.api.uri import default_root, parse_uri
+from virtsnap.api.uri import EmbedTarget, default_root, parse_uri
+from virtsnap.client.target import SocketTarget, SshTarget
 from virtsnap.model.errors import InvalidArg
 
 
@@ -15,40 +16,53 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/user")
 
 
+def root_of(uri: str | None) -> Path:
+    target = parse_uri(uri)
+    assert isinstance(target, EmbedTarget)
+    return target.root
+
+
 def test_root_is_taken_from_the_query() -> None:
-    assert parse_uri("qemu:///embed?root=/srv/vm").root == Path("/srv/vm")
+    assert root_of("qemu:///embed?root=/srv/vm") == Path("/srv/vm")
 
 
 def test_percent_escapes_are_decoded() -> None:
-    assert parse_uri("qemu:///embed?root=/srv/a%20b%2Fc%26d").root == Path("/srv/a b/c&d")
+    assert root_of("qemu:///embed?root=/srv/a%20b%2Fc%26d") == Path("/srv/a b/c&d")
 
 
 def test_default_is_the_users_data_directory() -> None:
-    assert parse_uri(None).root == Path("/home/user/.local/share/virtsnap")
-    assert parse_uri("").root == parse_uri("qemu:///embed").root == default_root()
+    assert root_of(None) == Path("/home/user/.local/share/virtsnap")
+    assert root_of("") == root_of("qemu:///embed") == default_root()
 
 
 def test_xdg_data_home_moves_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
-    assert parse_uri(None).root == Path("/data/virtsnap")
+    assert root_of(None) == Path("/data/virtsnap")
 
 
 def test_a_relative_xdg_data_home_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "data")
-    assert parse_uri(None).root == Path("/home/user/.local/share/virtsnap")
+    assert root_of(None) == Path("/home/user/.local/share/virtsnap")
 
 
 def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIRTSNAP_DEFAULT_URI", "qemu:///embed?root=/elsewhere")
-    assert parse_uri(None).root == Path("/elsewhere")
-    assert parse_uri("qemu:///embed?root=/here").root == Path("/here")
+    assert root_of(None) == Path("/elsewhere")
+    assert root_of("qemu:///embed?root=/here") == Path("/here")
 
 
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("qemu:///system", "no connection driver available for qemu:///system"),
-        ("qemu+unix:///system?socket=/x", "no connection driver available"),
+        ("qemu:///elsewhere", "no connection driver available for qemu:///elsewhere"),
+        ("qemu+tcp://host/system", "no connection driver available"),
+        ("qemu://host/system", "names a host"),
+        ("qemu+ssh:///system", "needs a host"),
+        ("qemu+ssh://-oProxyCommand=x/system", "no connection driver available"),
+        ("qemu+ssh://u;x@host/system", "no connection driver available"),
+        ("qemu:///system?socket=x", "not an absolute path"),
+        ("qemu:///system?sock=/x", "unknown parameter 'sock'"),
+        ("qemu:///system?keyfile=/x", "unknown parameter 'keyfile'"),
         ("test:///default", "no connection driver available for test:///default"),
         ("nonsense", "does not include a driver name"),
         ("qemu:///embed?root=relative", "not an absolute path"),
@@ -61,3 +75,27 @@ def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_not_understood_is_refused_by_name(uri: str, says: str) -> None:
     with pytest.raises(InvalidArg, match=says.replace("+", r"\+").replace("?", r"\?")):
         parse_uri(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "target"),
+    [
+        ("qemu:///system?socket=/x%20y", SocketTarget("/x y", "qemu:///system")),
+        ("qemu+unix:///session?socket=/x", SocketTarget("/x", "qemu:///session")),
+        ("qemu:///system", SocketTarget("/run/virtsnap/virtsnap-sock", "qemu:///system")),
+        ("qemu:///session", SocketTarget("/run/user/7/virtsnap/virtsnap-sock", "qemu:///session")),
+    ],
+)
+def test_daemons_of_this_host(monkeypatch: pytest.MonkeyPatch, uri: str, target: SocketTarget) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert parse_uri(uri) == target
+
+
+def test_daemons_of_other_hosts() -> None:
+    target = parse_uri("qemu+ssh://me@[fe80::1]:2222/system?socket=/a%20b&keyfile=/k")
+    assert isinstance(target, SshTarget)
+    assert target.name == "qemu:///system"
+    assert target.command == (
+        *("ssh", "-T", "-e", "none", "-p", "2222", "-l", "me", "-i", "/k", "--", "fe80::1"),
+        "exec nc -U '/a b'",
+    )

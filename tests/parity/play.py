@@ -204,7 +204,9 @@ class VirtsnapSide(Side):
 
 
 class DaemonSide(VirtsnapSide):
-    """Real virsh again, on a virtsnapd of our own; what only virtsnap knows goes past the daemon."""
+    """Another client on a virtsnapd of our own; what is for virtsnap alone goes past the daemon."""
+
+    client: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, guest: GuestImage | None, root: Path) -> None:
         super().__init__(folder, guest, root)
@@ -213,13 +215,25 @@ class DaemonSide(VirtsnapSide):
         self._process = daemon.start(root, self._socket)
 
     def program(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        return self.run(["virsh", "-c", f"qemu:///system?socket={self._socket}", *words])
+        return self.run([*self.client, "-c", f"qemu:///system?socket={self._socket}", *words])
 
     def itself(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         return super().program(words)
 
     def end(self) -> None:
         daemon.stop(self._process)
+
+
+class VirshOnDaemon(DaemonSide):
+    client = ("virsh",)
+
+
+class ClientOnDaemon(DaemonSide):
+    client = (str(Path(sys.executable).with_name("virtsnap")),)
+
+
+THROUGH = {"": VirtsnapSide, "virtsnapd": VirshOnDaemon, "client": ClientOnDaemon}
+"""Who plays our side: virtsnap itself, real virsh on the daemon, virtsnap on the daemon."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +280,7 @@ class Stage:
     """Where scenarios are played: one daemon, one guest image, two folders."""
 
     def __init__(
-        self, folder: Path, daemon: oracle.Oracle, rules: list[known.Rule], *, through: bool = False
+        self, folder: Path, daemon: oracle.Oracle, rules: list[known.Rule], *, through: str = ""
     ) -> None:
         self.folder = folder
         self._through = through
@@ -283,7 +297,7 @@ class Stage:
         for folder in (ours, theirs):
             folder.mkdir(parents=True)
         virsh = VirshSide(theirs, guest, self._daemon)
-        virtsnap = (DaemonSide if self._through else VirtsnapSide)(ours, guest, root)
+        virtsnap = THROUGH[self._through](ours, guest, root)
         try:
             with ThreadPoolExecutor(1) as other:
                 answers = other.submit(virsh.play, scenario.steps)
@@ -300,7 +314,7 @@ class Stage:
                 if (left.status != 0) != step.fails and step.kind in ("command", "domain"):
                     score.wrong.append(f"line {step.number}: {step.text}: {' / '.join(left.lines)}")
         # A rule for virtsnap's own command line explains nothing of virsh's.
-        if not self._through:
+        if self._through != "virtsnapd":
             score.stale = [
                 r for r in self.rules if scenario.name in r.scenarios and scenario.name not in r.used
             ]
@@ -322,7 +336,7 @@ class Stage:
 
 
 @contextmanager
-def stage(*, through: bool = False) -> Iterator[Stage]:
+def stage(*, through: str = "") -> Iterator[Stage]:
     """A stage with its daemon; both are gone afterwards. Raises RuntimeError when libvirtd does not start."""
     with tempfile.TemporaryDirectory(prefix="vs-par-", ignore_cleanup_errors=True) as text:
         folder = Path(text)
@@ -354,18 +368,21 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios (patterns with * and ? too)")
     parser.add_argument("--diff", action="store_true", help="show every difference (as when names are given)")
     parser.add_argument(
-        "--through", choices=["virtsnapd"], help="ask ours with real virsh too, by way of the daemon"
+        "--through",
+        choices=["virtsnapd", "client"],
+        default="",
+        help="by way of the daemon: ask ours with real virsh too, or with virtsnap as its client",
     )
     chosen = parser.parse_args()
     reason = oracle.missing()
     if reason is not None:
         print(f"skipped: {reason}")
         return 0
-    every = names(through=bool(chosen.through))
+    every = names(through=chosen.through == "virtsnapd")
     wanted = [name for name in every if not chosen.names or any(fnmatch(name, p) for p in chosen.names)]
     if not wanted:
         parser.error(f"no such scenario in {FOLDER}")
-    with stage(through=bool(chosen.through)) as where:
+    with stage(through=chosen.through) as where:
         good = _table(where, wanted, details=bool(chosen.names) or chosen.diff)
     return 0 if good else 1
 

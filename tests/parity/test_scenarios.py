@@ -34,7 +34,7 @@ def _there() -> Iterator[Stage]:
     reason = oracle.missing()
     if reason is not None:
         pytest.skip(reason)
-    with stage(through=True) as built:
+    with stage(through="virtsnapd") as built:
         yield built
 
 

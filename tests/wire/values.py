@@ -5,10 +5,10 @@ from __future__ import annotations
 import hypothesis.strategies as st
 
 from virtsnap.wire.procedures import _entries, _pair
-from virtsnap.wire.tables import STRUCTS
+from virtsnap.wire.tables import OWN_STRUCTS, STRUCTS
 from virtsnap.wire.values import Param, WireDomain, WireSnapshot
 
-_FIELDS = dict(_pair(entry) for entry in _entries(STRUCTS))
+_FIELDS = dict(_pair(entry) for entry in _entries(STRUCTS + OWN_STRUCTS))
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 _RANGES = {
     "int": (-(2**31), 2**31 - 1),

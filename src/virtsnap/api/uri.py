@@ -1,18 +1,27 @@
 """Connection URIs: which one is meant when none is given, and what a URI asks for.
 
-Known: `qemu:///embed?root=DIR`, libvirt's form for an embedded driver: everything under DIR, in this
-process. DIR is absolute; percent escapes are decoded. What is not here: URIs of a daemon.
+Known: `qemu:///embed?root=DIR`, libvirt's form for an embedded driver: everything under DIR, in this process;
+`qemu:///system?socket=PATH` (or `qemu+unix:`, or `/session`): a daemon that listens there, by default where
+virtsnapd does; `qemu+ssh://[USER@]HOST[:PORT]/system?socket=PATH&keyfile=FILE`: one of another host, by
+way of ssh and netcat. Paths are absolute; percent escapes are decoded.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from virtsnap.client.target import SocketTarget, SshTarget
 from virtsnap.model.errors import InvalidArg
 
 ENVIRONMENT = "VIRTSNAP_DEFAULT_URI"
+_REMOTE = re.compile(
+    r"qemu(\+(?P<transport>unix|ssh))?://"
+    r"((?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9a-fA-F:.%]+\])?(:(?P<port>[0-9]{1,5}))?"
+    r"/(?P<path>system|session)"
+)
 
 
 @dataclass(frozen=True)
@@ -30,42 +39,81 @@ def default_root() -> Path:
     return root / "virtsnap"
 
 
-def parse_uri(uri: str | None) -> EmbedTarget:
+def given_uri(uri: str | None) -> str:
+    """The URI that is meant: what is given, else $VIRTSNAP_DEFAULT_URI, else the embedded one."""
+    return uri or os.environ.get(ENVIRONMENT) or "qemu:///embed"
+
+
+def parse_uri(uri: str | None) -> EmbedTarget | SocketTarget | SshTarget:
     """What to open. None or an empty URI: $VIRTSNAP_DEFAULT_URI, else embedded in `default_root()`.
 
     Raises InvalidArg for every other scheme, path or parameter, naming it.
     """
-    if not uri:
-        uri = os.environ.get(ENVIRONMENT) or None
-    if uri is None:
-        return EmbedTarget(default_root())
+    uri = given_uri(uri)
     address, _, query = uri.partition("?")
     if "#" in uri:
         raise InvalidArg(f"URI '{uri}' has a fragment, which means nothing here")
     if ":" not in address:
         raise InvalidArg(f"URI '{uri}' does not include a driver name")
-    if address.rstrip("/") != "qemu:///embed":
+    if address.rstrip("/") == "qemu:///embed":
+        return EmbedTarget(_root_of(uri, query))
+    match = _REMOTE.fullmatch(address)
+    if match is None:
         raise InvalidArg(
-            f"no connection driver available for {uri}: this version opens qemu:///embed?root=DIR only"
+            f"no connection driver available for {uri}: there are qemu:///embed?root=DIR,"
+            " qemu:///system and qemu:///session (also with ?socket=PATH), qemu+ssh://HOST/system"
         )
-    return EmbedTarget(_root_of(uri, query))
+    path = match["path"]
+    given = _parameters(uri, query, ("socket", "keyfile") if match["transport"] == "ssh" else ("socket",))
+    socket = given.get("socket") or _default_socket(path)
+    if not socket.startswith("/"):
+        raise InvalidArg(f"socket of URI '{uri}' is not an absolute path")
+    if match["transport"] == "ssh":
+        return SshTarget(_ssh(match, given.get("keyfile"), socket), f"qemu:///{path}")
+    if match["host"]:
+        raise InvalidArg(f"URI '{uri}' names a host; qemu+ssh:// reaches one")
+    return SocketTarget(socket, f"qemu:///{path}")
+
+
+def _default_socket(path: str) -> str:
+    if path == "system":
+        return "/run/virtsnap/virtsnap-sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return f"{runtime}/virtsnap/virtsnap-sock"
+
+
+def _ssh(match: re.Match[str], keyfile: str | None, socket: str) -> tuple[str, ...]:
+    import shlex
+
+    if not match["host"]:
+        raise InvalidArg("qemu+ssh:// needs a host")
+    words = ["ssh", "-T", "-e", "none"]
+    words += ["-p", match["port"]] if match["port"] else []
+    words += ["-l", match["user"]] if match["user"] else []
+    words += ["-i", keyfile] if keyfile else []
+    return (*words, "--", match["host"].strip("[]"), f"exec nc -U {shlex.quote(socket)}")
 
 
 def _root_of(uri: str, query: str) -> Path:
-    from urllib.parse import unquote
-
-    root: str | None = None
-    for part in filter(None, query.replace(";", "&").split("&")):
-        name, _, value = part.partition("=")
-        if unquote(name) != "root":
-            raise InvalidArg(f"unknown parameter '{unquote(name)}' in URI '{uri}'")
-        if root is not None:
-            raise InvalidArg(f"parameter 'root' is given twice in URI '{uri}'")
-        root = unquote(value)
+    root = _parameters(uri, query, ("root",)).get("root")
     if root is None:
         return default_root()
     if not root.startswith("/"):
         raise InvalidArg(f"root of URI '{uri}' is not an absolute path")
-    if "\0" in root:
-        raise InvalidArg(f"root of URI '{uri}' contains a NUL character")
     return Path(root)
+
+
+def _parameters(uri: str, query: str, known: tuple[str, ...]) -> dict[str, str]:
+    from urllib.parse import unquote
+
+    found: dict[str, str] = {}
+    for part in filter(None, query.replace(";", "&").split("&")):
+        name, _, value = (unquote(word) for word in part.partition("="))
+        if name not in known:
+            raise InvalidArg(f"unknown parameter '{name}' in URI '{uri}'")
+        if name in found:
+            raise InvalidArg(f"parameter '{name}' is given twice in URI '{uri}'")
+        if "\0" in value:
+            raise InvalidArg(f"{name} of URI '{uri}' contains a NUL character")
+        found[name] = value
+    return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from virtsnap.model.errors import InternalRefused, OperationDenied, VirtsnapError
+from virtsnap.model.errors import Aborted, InternalRefused, OperationDenied, VirtsnapError
 from virtsnap.server.calls import HANDLERS
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.events import ClientEvents, Events
@@ -32,7 +32,7 @@ from virtsnap.wire.errors import (
 )
 from virtsnap.wire.frames import FRAME_MAX, Frame, FrameReader, Kind, ProtocolError, Status
 from virtsnap.wire.keepalive import PING, Keepalive
-from virtsnap.wire.procedures import ERROR, KEEPALIVE, PROGRAMS, REMOTE, Procedure
+from virtsnap.wire.procedures import ERROR, KEEPALIVE, PROGRAMS, Procedure
 from virtsnap.wire.xdr import XdrError, pack
 
 logger = logging.getLogger("virtsnap.server")
@@ -113,6 +113,8 @@ class Client:
         self._session: Session | None = None
         self._streams: dict[tuple[int, int, int], Stream] = {}
         self._events = ClientEvents(house.events, self.post)
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._cancelled: set[int] = set()
         self._closing = False
 
     async def run(self) -> None:
@@ -151,7 +153,8 @@ class Client:
         elif frame.kind is Kind.CALL:
             await self._room.acquire()
             task = self._house.start(self._serve(frame), f"{frame.procedure} of {self.peer}")
-            task.add_done_callback(lambda _: self._room.release())
+            self._calls[frame.serial] = task
+            task.add_done_callback(lambda task: self._over(frame.serial, task))
             if not self._known or self._session is None:
                 await asyncio.wait({task})  # until the connection is open, one after the other
         else:
@@ -167,12 +170,18 @@ class Client:
             answer = frame.answer(payload)
         except VirtsnapError as error:
             answer = _refusal(frame, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if frame.serial not in self._cancelled or task is None or task.uncancel():
+                raise
+            answer = _refusal(frame, Aborted("canceled by client"))
         except XdrError as error:
             logger.warning("client %s: answer to %d: %s", self.peer, frame.procedure, error)
             answer = _refusal(frame, WireError(RPC, FROM_RPC, "Unable to encode message payload"))
         except Exception as error:
             logger.exception("client %s: call %d", self.peer, frame.procedure)
             answer = _refusal(frame, InternalRefused(f"{type(error).__name__}: {error}"))
+        self._calls.pop(frame.serial, None)  # too late to cancel it
         if stream is not None and answer.status is Status.ERROR and stream.source is not None:
             stream.source.close()
         elif stream is not None and stream.source is not None:
@@ -181,6 +190,12 @@ class Client:
             await self.send(answer)
             if stream is not None and stream.source is not None:
                 await self._begin(stream)
+
+    def _over(self, serial: int, task: asyncio.Task[None]) -> None:
+        self._room.release()
+        self._cancelled.discard(serial)
+        if self._calls.get(serial) is task:
+            del self._calls[serial]
 
     async def _begin(self, stream: Stream) -> None:
         if self._closing:
@@ -209,7 +224,7 @@ class Client:
             arguments = procedure.unpack_arguments(frame.payload)
         except XdrError as error:
             raise WireError(RPC, FROM_RPC, "Unable to decode message payload") from error
-        if procedure.program == REMOTE.number and procedure.name in _GREETINGS:
+        if procedure.name in _GREETINGS:
             return await getattr(self, "_" + procedure.name)(*arguments)
         if self._session is None:
             raise WireError(1, FROM_RPC, "internal error: hypervisor connection not open")
@@ -251,6 +266,13 @@ class Client:
     async def _connect_close(self) -> None:
         self._loop.call_soon(self._reader.feed_eof)
 
+    async def _cancel_call(self, serial: int) -> None:
+        """Undo what a call has begun; its answer says so. Quiet when it is over already."""
+        task = self._calls.get(serial)
+        if task is not None and task is not asyncio.current_task():
+            self._cancelled.add(serial)
+            task.cancel()
+
     # --- out ------------------------------------------------------------------------------------------
 
     async def send(self, frame: Frame) -> None:
@@ -290,7 +312,10 @@ class Client:
                 self.post(PING)
 
 
-_GREETINGS = frozenset({"auth_list", "connect_open", "connect_close", "connect_supports_feature"})
+_GREETINGS = frozenset(
+    {"auth_list", "connect_open", "connect_close", "connect_supports_feature", "cancel_call"}
+)
+"""Calls on the connection itself, whose names are nobody else's."""
 
 
 def _key(frame: Frame) -> tuple[int, int, int]:

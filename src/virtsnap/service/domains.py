@@ -23,7 +23,6 @@ from virtsnap.model.domain import (
 from virtsnap.model.errors import (
     BareInvalidArg,
     Failed,
-    InternalRefused,
     InvalidArg,
     NoDomain,
     OperationFailed,
@@ -434,26 +433,13 @@ class DomainCalls(Context):
 
     async def console_path(self, uuid: str, device: str | None = None) -> str:
         """Where a console or serial device is reached. Raises OperationInvalid, InternalRefused."""
+        from virtsnap.formats.console_device import console_path
         from virtsnap.formats.domain_xml import DomainDefinition
 
         record = await self.look(uuid)
         if record.live_xml is None:
             raise OperationInvalid("domain is not running")
-        for element in DomainDefinition.parse(record.live_xml).tree().iterfind("devices/*"):
-            if element.tag not in ("console", "serial", "parallel", "channel"):
-                continue
-            alias = element.find("alias")
-            name = alias.get("name") if alias is not None else None
-            if device is None and element.tag not in ("console", "serial"):
-                continue
-            if device is not None and name != device:
-                continue
-            source = element.find("source")
-            path = source.get("path") if source is not None else None
-            if path is None or element.get("type") not in ("pty", "unix"):
-                raise InternalRefused(f"character device {name} is not using a PTY")
-            return path if element.get("type") == "pty" else f"unix:{path}"
-        raise InternalRefused(f"cannot find character device {device or '(null)'}")
+        return console_path(DomainDefinition.parse(record.live_xml), device)
 
 
 def _handle(record: DomainRecord) -> DomainHandle:

@@ -29,7 +29,7 @@ def _pair(entry: str) -> tuple[str, str]:
 
 
 TYPES = Types(
-    dict(_pair(entry) for entry in _entries(tables.STRUCTS)),
+    dict(_pair(entry) for entry in _entries(tables.STRUCTS + tables.OWN_STRUCTS)),
     {"domain": WireDomain, "domain_snapshot": WireSnapshot},
 )
 ERROR = TYPES.record(_ERROR, ErrorInfo)
@@ -117,5 +117,6 @@ class Program:
 
 REMOTE = Program(0x20008086, tables.REMOTE)
 QEMU = Program(0x20008087, tables.QEMU)
-PROGRAMS = {program.number: program for program in (REMOTE, QEMU)}
+VIRTSNAP = Program(0x76736E70, tables.OWN)
+PROGRAMS = {program.number: program for program in (REMOTE, QEMU, VIRTSNAP)}
 KEEPALIVE = 0x6B656570

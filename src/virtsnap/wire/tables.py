@@ -6,6 +6,8 @@ connection; `s` behind it: a stream follows the answer; `e`: no call but an even
 Left out: migration, and what manages networks, interfaces, filters, secrets and host devices; of these there
 are only the calls that list.
 
+`OWN` is what libvirt has no procedure for, in a program of our own.
+
 Source: the protocol description that libvirt 11.3 publishes. Numbers, order and limits of fields are the
 protocol's; an added procedure is an added line.
 """
@@ -507,4 +509,29 @@ QEMU = """
 5 connect_domain_monitor_event_deregister virConnectDomainQemuMonitorEventDeregister w (callbackID: int)
 6 domain_monitor_event - e (callbackID: int, dom: domain, event: string, seconds: hyper, micros: uint,
   details: string?)
+"""
+
+OWN_STRUCTS = """
+chain_layer = path: string, format: string, allocation: uhyper, snapshots: string<16384>, missing: int
+chain = target: string, layers: chain_layer<16384>
+block_job = type: int, target: string, source: string, state: string, error: string?
+plan_report = operation: string, subject: string, makes: string<65536>, removes: string<65536>,
+  merges: string<65536>, pause: string, steps: string<65536>
+"""
+
+OWN = """
+1 domain_block_chains virtsnapBlockChains r (dom: domain, inactive: int) -> (chains: chain<4096>)
+2 domain_plan_create virtsnapPlanCreate w (dom: domain, xml: string, flags: uint) -> (report: plan_report)
+3 domain_plan_revert virtsnapPlanRevert w (snap: domain_snapshot, flags: uint) -> (report: plan_report)
+4 domain_plan_delete virtsnapPlanDelete w (snap: domain_snapshot, flags: uint) -> (report: plan_report)
+5 domain_plan_flatten virtsnapPlanFlatten w (dom: domain, targets: string<4096>, copy: int) -> (report:
+  plan_report)
+6 domain_flatten virtsnapFlatten w (dom: domain, targets: string<4096>, copy: int)
+7 cancel_call virtsnapCancelCall r (serial: uint)
+8 domain_block_job_wait virtsnapBlockJobWait r (dom: domain, path: string) -> (job: block_job?)
+9 domain_snapshot_clone virtsnapSnapshotClone w (snap: domain_snapshot, name: string, start: int, paused:
+  int) -> (dom: domain)
+10 domain_plan_clone virtsnapPlanClone w (snap: domain_snapshot, name: string, start: int, paused: int) ->
+  (report: plan_report)
+11 domain_discard virtsnapDiscard w (dom: domain)
 """

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from virtsnap.server.calls import (
+    block,
     connect,
     domain,
     events,
@@ -19,12 +20,13 @@ from virtsnap.server.calls import (
     host,
     lists,
     moments,
+    own,
     save,
     snapshot,
     stats,
     streams,
 )
-from virtsnap.wire.procedures import QEMU, REMOTE, Program
+from virtsnap.wire.procedures import QEMU, REMOTE, VIRTSNAP, Program
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -41,8 +43,9 @@ def _handlers(program: Program, *modules: ModuleType) -> Mapping[int, Handler]:
 
 HANDLERS: Mapping[int, Mapping[int, Handler]] = {
     REMOTE.number: _handlers(
-        REMOTE, connect, domain, events, guest, host, lists, moments, save, snapshot, stats, streams
+        REMOTE, block, connect, domain, events, guest, host, lists, moments, save, snapshot, stats, streams
     ),
     QEMU.number: _handlers(QEMU, guest),
+    VIRTSNAP.number: _handlers(VIRTSNAP, own),
 }
 """By the program's and the procedure's number."""

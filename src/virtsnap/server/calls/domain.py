@@ -61,6 +61,13 @@ async def domain_set_metadata(
     await session.service.set_metadata(dom.uuid_text, type, metadata, key, uri, flags)
 
 
+async def domain_rename(session: Session, dom: WireDomain, new_name: str | None, flags: int) -> int:
+    if new_name is None:
+        raise InvalidArg("new_name in virDomainRename must not be NULL")
+    await session.service.rename(dom.uuid_text, new_name, flags)
+    return 0
+
+
 # life
 
 

@@ -17,6 +17,17 @@ _LISTED = 0xFF
 """The bits of virConnectGetAllDomainStatsFlags that are those of `DomainList`."""
 _NOWAIT, _BACKING, _ENFORCE = 1 << 29, 1 << 30, 1 << 31
 _ACTUAL_BALLOON = 6
+_COUNTED = {
+    "rd_operations": "rd.reqs",
+    "rd_bytes": "rd.bytes",
+    "rd_total_times": "rd.times",
+    "wr_operations": "wr.reqs",
+    "wr_bytes": "wr.bytes",
+    "wr_total_times": "wr.times",
+    "flush_operations": "fl.reqs",
+    "flush_total_times": "fl.times",
+}
+"""Figures of a disk, by the name that virDomainBlockStatsFlags has for them."""
 _RUNNING = 1
 
 
@@ -75,6 +86,13 @@ async def _blocks(session: Session, handle: DomainHandle) -> list[Param]:
         if disk.source is None:
             continue
         found.append(Param(f"block.{number}.path", STRING, disk.source))
+        if handle.id is not None:
+            counted = await session.service.block_stats(handle.uuid, disk.target)
+            found += [
+                Param(f"block.{number}.{theirs}", ULLONG, counted[ours])
+                for ours, theirs in _COUNTED.items()
+                if ours in counted
+            ]
         try:
             size = await session.service.block_info(handle.uuid, disk.target)
         except VirtsnapError:

@@ -1,0 +1,22 @@
+"""Where a daemon is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SocketTarget:
+    """A unix socket of this host."""
+
+    path: str
+    name: str
+    """The URI that the daemon is asked to open."""
+
+
+@dataclass(frozen=True)
+class SshTarget:
+    """A program whose input and output are the connection: ssh, and netcat at the other end."""
+
+    command: tuple[str, ...]
+    name: str
