@@ -85,8 +85,8 @@ def test_jobs() -> None:
     ) == [
         "'block-job': Active Block Commit for /i/a ready",
         "'block-job-2': Active Block Commit for vda ready",
-        "'block-job': Active Block Commit for /i/a canceled",
-        "'block-job-2': Active Block Commit for vda canceled",
+        "'block-job': Active Block Commit for /i/a completed",
+        "'block-job-2': Active Block Commit for vda completed",
         "'block-job': Block Commit for /i/a completed",
         "'block-job-2': Block Commit for vda completed",
         "'block-job': Block Pull for /i/a failed",

@@ -201,9 +201,6 @@ class _Translator:
         if type is BlockJobType.COMMIT and job in self.heard.ready:
             type = BlockJobType.ACTIVE_COMMIT
         moved = self.heard.moves.get(job) if status is BlockJobStatus.COMPLETED else None
-        if status is BlockJobStatus.COMPLETED and type in _MIRRORS and moved is None:
-            # It ended as a whole copy of that moment: QEMU's completed, and libvirt's canceled.
-            status = BlockJobStatus.CANCELED
         if status is not BlockJobStatus.READY:
             left = tuple(other for other in self.heard.ready if other != job)
             moves = {name: path for name, path in self.heard.moves.items() if name != job}
@@ -271,7 +268,6 @@ _WATCHDOG = {
 }
 _IO_ERROR = {"ignore": IoErrorAction.NONE, "stop": IoErrorAction.PAUSE, "report": IoErrorAction.REPORT}
 _FAMILIES = {"ipv4": GraphicsFamily.IPV4, "ipv6": GraphicsFamily.IPV6, "unix": GraphicsFamily.UNIX}
-_MIRRORS = (BlockJobType.COPY, BlockJobType.ACTIVE_COMMIT)
 _JOB_TYPES = {
     "stream": BlockJobType.PULL,
     "mirror": BlockJobType.COPY,
