@@ -9,6 +9,7 @@ import tempfile
 import uuid as uuids
 from dataclasses import replace
 from enum import IntFlag
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -331,11 +332,10 @@ class DomainCalls(Context):
 
     async def domain_info(self, uuid: str) -> DomainInfo:
         """virDomainGetInfo. Raises NoDomain."""
-        from virtsnap.formats.domain_xml import DomainDefinition
         from virtsnap.qemu import process
 
         record = await self.look(uuid)
-        definition = DomainDefinition.parse(record.live_xml or record.config_xml)
+        definition = _parsed(record.live_xml or record.config_xml)
         instance = record.instance
         return DomainInfo(
             id=instance.id if instance is not None else None,
@@ -359,21 +359,18 @@ class DomainCalls(Context):
 
     async def domain_xml(self, uuid: str, flags: int = 0) -> str:
         """virDomainGetXMLDesc. Raises NoDomain."""
-        from virtsnap.formats.domain_xml import DomainDefinition
-
         flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
         if flag & DomainXml.SECURE:
             self.may_see_secrets("virDomainGetXMLDesc")
         record = await self.look(uuid)
-        inactive = bool(flag & (DomainXml.INACTIVE | DomainXml.MIGRATABLE)) or record.live_xml is None
-        text = record.config_xml if inactive or record.live_xml is None else record.live_xml
-        definition = DomainDefinition.parse(text)
-        if not inactive:
-            definition = definition.with_memory(definition.memory_kib, await _balloon_kib(record, definition))
-            definition = self._with_ready_mirrors(record, definition)
+        if flag & (DomainXml.INACTIVE | DomainXml.MIGRATABLE) or record.live_xml is None:
+            return _inactive(record.config_xml, bool(flag & DomainXml.SECURE))
+        definition = _parsed(record.live_xml)
+        definition = definition.with_memory(definition.memory_kib, await _balloon_kib(record, definition))
+        definition = self._with_ready_mirrors(record, definition)
         if not flag & DomainXml.SECURE:
             definition = definition.without_secrets()
-        return definition.to_inactive_xml() if inactive else definition.to_xml()
+        return definition.to_xml()
 
     def _with_ready_mirrors(self, record: DomainRecord, definition: DomainDefinition) -> DomainDefinition:
         """What block jobs are about to be told is not in the record: QEMU's log has it."""
@@ -440,6 +437,22 @@ class DomainCalls(Context):
         if record.live_xml is None:
             raise OperationInvalid("domain is not running")
         return console_path(DomainDefinition.parse(record.live_xml), device)
+
+
+# A daemon is asked the same of the same definitions every few seconds.
+
+
+@lru_cache(maxsize=128)
+def _parsed(text: str) -> DomainDefinition:
+    from virtsnap.formats.domain_xml import DomainDefinition
+
+    return DomainDefinition.parse(text)
+
+
+@lru_cache(maxsize=512)
+def _inactive(text: str, secure: bool) -> str:
+    definition = _parsed(text)
+    return (definition if secure else definition.without_secrets()).to_inactive_xml()
 
 
 def _handle(record: DomainRecord) -> DomainHandle:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NoSnapshot
 from virtsnap.model.flags import SnapshotCreate
-from virtsnap.model.snapshot import Location, SnapshotTree
+from virtsnap.model.snapshot import Location, Snapshot, SnapshotTree
 from virtsnap.service import schemas
 from virtsnap.service.context import Context
 from virtsnap.service.interface import PlanReport, ProgressCallback
@@ -35,12 +36,10 @@ class SnapshotCalls(Context):
             )
         if flags & 1:
             self.may_see_secrets("virDomainSnapshotGetXMLDesc")
-        from virtsnap.formats.snapshot_xml import format_snapshot
-
         tree = await self.snapshot_tree(uuid)
         if name not in tree:
             raise NoSnapshot(f"no domain snapshot with matching name '{name}'")
-        return format_snapshot(tree[name], secure=bool(flags & 1), uuid=uuid)
+        return _document(tree[name], bool(flags & 1), uuid)
 
     async def snapshot_create_xml(
         self,
@@ -169,6 +168,14 @@ class SnapshotCalls(Context):
         from virtsnap.service.gathering import gather
 
         return await gather(world, starts=starts)
+
+
+@lru_cache(maxsize=1024)
+def _document(snapshot: Snapshot, secure: bool, uuid: str) -> str:
+    """Kept: clients that list snapshots ask for the document of each, again and again."""
+    from virtsnap.formats.snapshot_xml import format_snapshot
+
+    return format_snapshot(snapshot, secure=secure, uuid=uuid)
 
 
 def report(plan: Plan) -> PlanReport:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.store.bell import ring
 from virtsnap.store.connection import connect
 from virtsnap.store.reads import Reads
@@ -24,6 +25,7 @@ from virtsnap.store.transaction import Transaction
 from virtsnap.store.troubles import translated
 
 FILE_NAME = "virtsnap.db"
+_TREES_MAX = 64
 
 
 def open_store(root: Path) -> Store:
@@ -44,6 +46,7 @@ class Store(Reads):
         self.path = root / FILE_NAME
         self._opened: sqlite3.Connection | None = None
         self._lock = threading.RLock()
+        self._trees: dict[str, tuple[tuple[int, int], SnapshotTree]] = {}
 
     def close(self) -> None:
         """Let go of the file. A later call opens it again."""
@@ -51,6 +54,7 @@ class Store(Reads):
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
+                self._trees.clear()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -71,6 +75,21 @@ class Store(Reads):
                 raise
             if transaction.has_events:
                 ring(self.root)
+
+    def tree(self, uuid: str) -> SnapshotTree:
+        """As ever, and not read again while nobody writes to the database: lists ask for every snapshot."""
+        with self._lock, translated(self.path):
+            connection = self._connection()
+            if connection.in_transaction:
+                return super().tree(uuid)
+            # Both are of this connection: commits of others, and what was written by itself.
+            version = (connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes)
+            known = self._trees.get(uuid)
+            if known is None or known[0] != version:
+                if len(self._trees) >= _TREES_MAX:
+                    self._trees.clear()
+                known = self._trees[uuid] = (version, super().tree(uuid))
+            return known[1]
 
     def _rows(self, sql: str, *values: str | int) -> list[Row]:
         with self._lock, translated(self.path):
