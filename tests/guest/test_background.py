@@ -12,7 +12,9 @@ import os
 import pytest
 
 from tests.guest.machine import Machine
+from virtsnap.formats.save_image import SaveFormat
 from virtsnap.qemu.mapped import READ_VARIABLE
+from virtsnap.qemu.memory import read_header
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(1200)]
 
@@ -70,3 +72,20 @@ async def test_every_image_is_of_one_instant(machine: Machine) -> None:
         seen.append(said)
     assert seen == sorted(seen)
     assert seen[0] < seen[-1] + 1
+
+
+@pytest.mark.parametrize("mode", ["background", "in-place", "paused", "stream"])
+async def test_markers_by_every_way(machine: Machine, mode: str) -> None:
+    await machine.mark("one")
+    memory = f"{machine.folder}/one.mem"
+    words = ("snapshot-create-as", "guest", "one", "--memspec", f"{memory},mode={mode}")
+    if mode == "background" and (await machine.cli(*words, "--dry-run")).status:
+        pytest.skip("needs userfaultfd for this user")
+    await machine.cli_ok(*words)
+    assert (read_header(memory).format is SaveFormat.RAW) == (mode == "stream")
+    await machine.mark("now")
+    await machine.cli_ok("snapshot-revert", "guest", "one")
+    assert await machine.marks() == ["one"] * 3
+    assert "unknown memory snapshot mode 'fast'" in await machine.cli_fails(
+        "snapshot-create-as", "guest", "two", "--memspec", f"{machine.folder}/two.mem,mode=fast"
+    )

@@ -254,7 +254,7 @@ PLANS: dict[str, tuple[Ask, list[str]]] = {
             files={"/i/a.s1": FileFacts(True, regular=True, size=MIB)},
         ),
         [
-            *(OPEN_A, "prepare: pause the guest", SAVE.replace("stream", "sparse"), SWITCH),
+            *(OPEN_A, "prepare: write memory to /m/s1 (sparse, live)", SWITCH),
             *("finish: resume the guest", SEAL, f"finish: {WRITE}"),
         ],
     ),

@@ -51,16 +51,19 @@ def _memory(spec: str) -> str:
     complaint = CliError(f"unable to parse memspec: {spec}")
     path: str | None = None
     location: str | None = None
+    mode: str | None = None
     for field in split_commas(spec):
         if path is None and field.startswith("file="):
             path = field[5:]
         elif location is None and field.startswith("snapshot="):
             location = field[9:]
+        elif mode is None and field.startswith("mode="):
+            mode = field[5:]
         elif path is None and field.startswith("/"):
             path = field
         else:
             raise complaint
-    attributes = _attributes((("snapshot", location), ("file", path)))
+    attributes = _attributes((("snapshot", location), ("file", path), ("mode", mode)))
     return f"  <memory{attributes}/>"
 
 

@@ -18,7 +18,7 @@ from virtsnap.formats import xml_text
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.formats.snapshot_disk_xml import only, read_disk, read_location, write_disk
 from virtsnap.model.errors import ConfigUnsupported, InternalRefused, XmlError
-from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
+from virtsnap.model.snapshot import Location, MemoryMode, Snapshot, SnapshotDisk, SnapshotState
 
 _ELEMENTS = (
     *("name", "description", "state", "parent", "creationTime", "memory", "disks", "revertDisks"),
@@ -104,13 +104,14 @@ def format_snapshot(
 def _request(root: etree._Element, offline: bool, now: int) -> Snapshot:
     name = _text(root, "name")
     description = _text(root, "description")
-    memory, memory_file = _memory(root, offline, unsaid=Location.UNSET)
+    memory, memory_file = _memory(root, offline, unsaid=Location.UNSET, mode=True)
     return Snapshot(
         name=str(now) if name is None else name,
         creation_time=now,
         description=description,
         memory=memory,
         memory_file=memory_file,
+        memory_mode=_memory_mode(root, memory),
         disks=_disks(root, "disks", redefine=False),
     )
 
@@ -180,12 +181,14 @@ def _state(root: etree._Element) -> SnapshotState:
     return known[word]
 
 
-def _memory(root: etree._Element, offline: bool, unsaid: Location) -> tuple[Location, str | None]:
-    """Location and file. `unsaid`: the location when the document names neither."""
+def _memory(
+    root: etree._Element, offline: bool, unsaid: Location, *, mode: bool = False
+) -> tuple[Location, str | None]:
+    """Location and file. `unsaid`: the location when the document names neither. `mode`: may stand there."""
     element = root.find("memory")
     location, file = Location.UNSET, None
     if element is not None:
-        only(element, ("snapshot", "file"), ())
+        only(element, ("snapshot", "file", "mode") if mode else ("snapshot", "file"), ())
         location, file = read_location(element), element.get("file")
     if location is Location.MANUAL:
         raise XmlError("'manual' memory snapshot mode not supported")
@@ -200,6 +203,19 @@ def _memory(root: etree._Element, offline: bool, unsaid: Location) -> tuple[Loca
     if file is not None and not file.startswith("/"):
         raise XmlError(f"memory snapshot file path ({file}) must be absolute")
     return location, file
+
+
+def _memory_mode(root: etree._Element, location: Location) -> MemoryMode | None:
+    """Ours alone: the way in which memory is to be written to its file."""
+    element = root.find("memory")
+    word = None if element is None else element.get("mode")
+    if word is None:
+        return None
+    if word not in {mode.value for mode in MemoryMode}:
+        raise XmlError(f"unknown memory snapshot mode '{word}'")
+    if location is not Location.EXTERNAL:
+        raise XmlError(f"memory snapshot mode '{word}' requires external snapshot")
+    return MemoryMode(word)
 
 
 def _disks(root: etree._Element, tag: str, *, redefine: bool) -> tuple[SnapshotDisk, ...]:

@@ -52,6 +52,15 @@ class SnapshotDisk:
     delete_in_progress: bool = False
 
 
+class MemoryMode(Enum):
+    """A way of writing the memory that a request insists on; see `plan.memory_way`."""
+
+    BACKGROUND = "background"
+    IN_PLACE = "in-place"
+    PAUSED = "paused"
+    STREAM = "stream"
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One `<domainsnapshot>`."""
@@ -64,6 +73,8 @@ class Snapshot:
     parent: str | None = None
     memory: Location = Location.UNSET
     memory_file: str | None = None
+    memory_mode: MemoryMode | None = None
+    """Only in a request."""
     disks: tuple[SnapshotDisk, ...] = ()
     revert_disks: tuple[SnapshotDisk, ...] = ()
     domain_xml: str | None = None

@@ -68,6 +68,7 @@ from virtsnap.plan.internal import (
     tag_images,
     with_memory_place,
 )
+from virtsnap.plan.memory_way import choose_memory_way
 from virtsnap.plan.nvram import copy_nvram, nvram_paths
 from virtsnap.plan.requests import CreateRequest, exclusive, known_flags, required
 
@@ -127,7 +128,8 @@ def prepare_request(
         ours = ()  # refused anyway; a file that is there already
     disks = align(snapshot, definition, default, is_regular, record=False, ours=ours)
     snapshot = replace(snapshot, disks=disks, domain_xml=definition.to_inactive_xml())
-    return CreateRequest(with_memory_place(snapshot, definition), flags)
+    placed = replace(with_memory_place(snapshot, definition), memory_mode=None)
+    return CreateRequest(placed, flags, snapshot.memory_mode)
 
 
 def _default_name(now: int, taken: frozenset[str]) -> str:
@@ -489,8 +491,10 @@ def _plan_active(
             AttachOverlay(item.disk.target, item.create.path, item.create.format, item.entry.type, node)
         )
         attached.append((item.disk.target, item.create.path, node))
-    background = memory and _in_background(facts, flags, snapshot)
-    live = live or (memory and _in_place(facts, flags, snapshot))
+    way = facts.memory_way.plain
+    if memory:
+        way, live = choose_memory_way(facts, flags, snapshot, request.memory_mode)
+    background = way.background
     stands_still = background or ((memory or manual) and not live)
     if snapshot.memory is Location.INTERNAL:
         # QEMU itself lets the guest go on when the job is done; it must not, if disks switch afterwards.
@@ -507,15 +511,15 @@ def _plan_active(
         # Before the memory: QEMU gives up its images when that is written.
         prepare.append(TagDisks(snapshot.name, tuple(internal)))
     if memory and background:
-        prepare.append(_capture(facts, snapshot))
+        prepare.append(_capture(way, snapshot))
     elif memory:
         assert snapshot.memory_file is not None
         assert snapshot.domain_xml is not None
         prepare.append(
             SaveMemory(
                 path=snapshot.memory_file,
-                way=facts.memory_way.plain,
-                live=live and running,
+                way=way,
+                live=live,
                 was_running=running,
                 domain_xml=snapshot.domain_xml,
                 cookie_xml=snapshot.cookie_xml,
@@ -581,33 +585,6 @@ def _plan_active(
     )
 
 
-def _in_background(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> bool:
-    """Whether the memory is written while the guest runs on.
-
-    Nobody waits for a guest that sleeps, ends or stays paused. Layers that are the user's own
-    (--reuse-external) may hold anything, so they could not be taken back.
-    """
-    return (
-        facts.memory_way.background
-        and facts.record.state is DomainState.RUNNING
-        and not flags & (Flag.HALT | Flag.REUSE_EXT)
-        and all(entry.location is not Location.MANUAL for entry in snapshot.disks)
-    )
-
-
-def _in_place(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> bool:
-    """Whether a guest whose memory cannot be protected runs on too, and what it changes is written again.
-
-    Its state is then that of the end, not of the beginning, which nobody can tell apart.
-    """
-    return (
-        facts.memory_way is MemoryWay.SPARSE
-        and facts.record.state is DomainState.RUNNING
-        and not flags & Flag.HALT
-        and all(entry.location not in (Location.MANUAL, Location.INTERNAL) for entry in snapshot.disks)
-    )
-
-
 def _guards(disks: list[_Overlay]) -> list[Step]:
     """The layers switch before the memory is there: until then, what goes wrong brings the old ones back."""
     return [
@@ -623,12 +600,12 @@ def _guards(disks: list[_Overlay]) -> list[Step]:
     ]
 
 
-def _capture(facts: DomainFacts, snapshot: Snapshot) -> CaptureMemory:
+def _capture(way: MemoryWay, snapshot: Snapshot) -> CaptureMemory:
     assert snapshot.memory_file is not None
     assert snapshot.domain_xml is not None
     return CaptureMemory(
         path=snapshot.memory_file,
-        way=facts.memory_way,
+        way=way,
         was_running=True,
         domain_xml=snapshot.domain_xml,
         cookie_xml=snapshot.cookie_xml,

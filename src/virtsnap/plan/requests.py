@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from virtsnap.model.errors import BareInvalidArg
 from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
-from virtsnap.model.snapshot import Snapshot
+from virtsnap.model.snapshot import MemoryMode, Snapshot
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,8 @@ class CreateRequest:
 
     snapshot: Snapshot
     flags: SnapshotCreate
+    memory_mode: MemoryMode | None = None
+    """Insist on this way of writing the memory."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,10 @@ COMMANDS = {
             string("description", "description of snapshot", tolerated=True),
             flag("print-xml", "print XML document rather than create"),
             *OPTIONS,
-            string("memspec", "memory attributes: [file=]name[,snapshot=type]"),
+            string(
+                "memspec",
+                "memory attributes: [file=]name[,snapshot=type][,mode=background|in-place|paused|stream]",
+            ),
             many("diskspec", "disk attributes: disk[,snapshot=type][,driver=type][,stype=type][,file=name]"),
             DRY_RUN,
             JSON,
@@ -39,6 +42,7 @@ COMMANDS = {
             "snapshot-create-as demo before-upgrade 'before the upgrade' --memspec /vm/before.mem",
             "snapshot-create-as demo disks --disk-only --diskspec vda,file=/vm/a.qcow2",
             "snapshot-create-as demo try --memspec /vm/try.mem --live --dry-run",
+            "snapshot-create-as demo for-libvirt --memspec /vm/for-libvirt.mem,mode=stream",
         ),
     )
 }

@@ -1,0 +1,89 @@
+"""Which way the memory takes: the best that is possible, or the one that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.plan.simulation import UUID, disk_xml, domain_xml
+from virtsnap.model.domain import DomainRecord, Reason
+from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.facts import DomainFacts, MemoryWay
+from virtsnap.model.flags import SnapshotCreate as Flag
+from virtsnap.model.snapshot import Location, MemoryMode, Snapshot, SnapshotDisk, SnapshotTree
+from virtsnap.plan.memory_way import choose_memory_way
+
+XML = domain_xml(disk_xml("vda", "/i/a.img"))
+RUNNING = DomainRecord(UUID, "d", XML, live_xml=XML, reason=Reason.RUNNING_BOOTED)
+FACTS = DomainFacts(RUNNING, SnapshotTree(), 1, {}, {}, memory_way=MemoryWay.BACKGROUND_SPARSE)
+EXTERNAL = Snapshot("s", disks=(SnapshotDisk("vda", Location.EXTERNAL),))
+INTERNAL = Snapshot("s", disks=(SnapshotDisk("vda", Location.INTERNAL),))
+MANUAL = Snapshot("s", disks=(SnapshotDisk("vda", Location.MANUAL),))
+
+
+def way(
+    has: MemoryWay = MemoryWay.BACKGROUND_SPARSE,
+    *,
+    flags: int = 0,
+    snapshot: Snapshot = EXTERNAL,
+    mode: MemoryMode | None = None,
+    reason: Reason = Reason.RUNNING_BOOTED,
+) -> tuple[MemoryWay, bool]:
+    facts = replace(FACTS, memory_way=has, record=replace(RUNNING, reason=reason))
+    return choose_memory_way(facts, Flag(flags), snapshot, mode)
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        (MemoryWay.BACKGROUND_SPARSE, (MemoryWay.BACKGROUND_SPARSE, True)),
+        (MemoryWay.BACKGROUND_STREAM, (MemoryWay.BACKGROUND_STREAM, True)),
+        (MemoryWay.SPARSE, (MemoryWay.SPARSE, True)),
+        (MemoryWay.STREAM, (MemoryWay.STREAM, False)),
+    ],
+)
+def test_the_best_that_there_is(has: MemoryWay, expected: tuple[MemoryWay, bool]) -> None:
+    assert way(has) == expected
+    live = expected[1] or has is MemoryWay.STREAM
+    assert way(has, flags=Flag.LIVE) == (expected[0], live)
+
+
+def test_nobody_waits_for_a_guest_that_stands_still() -> None:
+    still = (MemoryWay.SPARSE, False)
+    assert way(reason=Reason.PAUSED_USER) == still
+    assert way(flags=Flag.HALT) == still
+    assert way(snapshot=MANUAL) == still
+    assert way(reason=Reason.PMSUSPENDED_UNKNOWN) == still
+
+
+def test_layers_of_the_users_and_internal_disks() -> None:
+    assert way(flags=Flag.REUSE_EXT) == (MemoryWay.SPARSE, True)
+    assert way(snapshot=INTERNAL) == (MemoryWay.BACKGROUND_SPARSE, True)
+    assert way(MemoryWay.SPARSE, snapshot=INTERNAL) == (MemoryWay.SPARSE, False)
+
+
+def test_a_way_that_was_asked_for() -> None:
+    assert way(mode=MemoryMode.BACKGROUND) == (MemoryWay.BACKGROUND_SPARSE, True)
+    assert way(mode=MemoryMode.IN_PLACE) == (MemoryWay.SPARSE, True)
+    assert way(mode=MemoryMode.PAUSED) == (MemoryWay.SPARSE, False)
+    assert way(mode=MemoryMode.STREAM) == (MemoryWay.BACKGROUND_STREAM, True)
+    assert way(MemoryWay.SPARSE, mode=MemoryMode.STREAM) == (MemoryWay.STREAM, False)
+    assert way(MemoryWay.SPARSE, mode=MemoryMode.STREAM, flags=Flag.LIVE) == (MemoryWay.STREAM, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"has": MemoryWay.SPARSE, "mode": MemoryMode.BACKGROUND}, "'background' .* cannot protect"),
+        ({"flags": Flag.REUSE_EXT, "mode": MemoryMode.BACKGROUND}, "--reuse-external are yours"),
+        ({"has": MemoryWay.STREAM, "mode": MemoryMode.IN_PLACE}, "'in-place' .* older than 9.0"),
+        ({"snapshot": INTERNAL, "mode": MemoryMode.IN_PLACE}, "disks are kept internally"),
+        ({"reason": Reason.PAUSED_USER, "mode": MemoryMode.BACKGROUND}, "the guest does not run"),
+        ({"flags": Flag.HALT, "mode": MemoryMode.IN_PLACE}, "the guest ends with the snapshot"),
+        ({"flags": Flag.LIVE, "mode": MemoryMode.PAUSED}, "live was asked for"),
+    ],
+)
+def test_a_way_that_cannot_be_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigUnsupported, match=words):
+        way(**options)  # type: ignore[arg-type]
