@@ -74,7 +74,7 @@ def _synopsis(option: Option) -> str:
     if option.place is Place.POSITIONAL and option.kind is not Kind.MANY:
         return f"<{option.name}>" if option.required else f"[<{option.name}>]"
     if option.place is Place.POSITIONAL:
-        return f"[<{option.name}>]..."
+        return f"<{option.name}>..." if option.required else f"[<{option.name}>]..."
     dots = "..." if option.kind is Kind.MANY else ""
     return f"[--{option.name} <{_type(option)}>]{dots}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from virtsnap.cli.args import Args
 from virtsnap.cli.errors import CliError
 from virtsnap.cli.session import Session
-from virtsnap.cli.spec import DOMAIN, JSON, Command, flag, number, positional
+from virtsnap.cli.spec import DOMAIN, JSON, Command, Kind, Option, Place, flag, positional
 from virtsnap.model.flags import BlockResize
 
 _STATS = (
@@ -90,7 +90,12 @@ COMMANDS = {
         (
             DOMAIN,
             positional("path", "Fully-qualified path of block device", required=True),
-            number("size", "New size of the block device, as scaled integer (default KiB)", tolerated=True),
+            Option(
+                "size",
+                "New size of the block device, as scaled integer (default KiB)",
+                Kind.NUMBER,
+                Place.POSITIONAL,
+            ),
             flag("capacity", "resize to capacity of source (block device)"),
         ),
         "Resize block device of domain.",
