@@ -317,7 +317,7 @@ def test_dominfo_has_the_same_labels(ours: Cli) -> None:
     assert labels(ours.ok("dominfo", "test")) == labels(_virsh("dominfo", "test")[1])
 
 
-OURS = {"flatten"}
+OURS = {"clone", "discard", "export-libvirt", "flatten", "import-libvirt"}
 """Commands that virsh does not have."""
 NAMES = [one.name for group in GROUPS for one in group.entries if one.name not in OURS]
 OUR_OPTIONS = "dry-run|json|chain"

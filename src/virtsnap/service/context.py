@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from virtsnap.engine.locks import DomainLock
 from virtsnap.engine.refresh import observed, settle
 from virtsnap.engine.telling import overhear
-from virtsnap.model.block_job import BlockJobState
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import Failed, NoDomain, OperationDenied, SystemRefused
 from virtsnap.service.interface import Progress, ProgressCallback
@@ -167,6 +166,7 @@ class Context:
         if not jobs or record.instance is None:
             return bool(jobs)
         from virtsnap.engine.world import events_path
+        from virtsnap.model.block_job import BlockJobState
         from virtsnap.qemu.block_jobs import is_due
         from virtsnap.qemu.events import read_events
 

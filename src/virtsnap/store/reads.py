@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from virtsnap.formats import plan_json
-from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.event import DomainEvent
 from virtsnap.model.snapshot import SnapshotTree
@@ -28,6 +27,9 @@ from virtsnap.store.rows import (
     domain_record,
     snapshot_value,
 )
+
+if TYPE_CHECKING:
+    from virtsnap.model.block_job import BlockJob
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,12 @@ class Reads(ABC):
         """
         more = " AND active = 1" if active else ""
         rows = self._rows(f"SELECT job FROM block_jobs WHERE uuid = ?{more} ORDER BY sequence", uuid)
+        if not rows:
+            return ()
+        # Both take their time to import, and most domains have no job.
+        from virtsnap.formats import plan_json
+        from virtsnap.model.block_job import BlockJob
+
         return tuple(plan_json.loads(row[0], BlockJob) for row in rows)
 
     # journal

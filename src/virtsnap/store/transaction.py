@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from virtsnap.formats import plan_json
-from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import NoDomain, NoSnapshot, OperationFailed, OperationInvalid
 from virtsnap.model.event import DomainEvent
@@ -24,6 +22,9 @@ from virtsnap.store.rows import (
     snapshot_row,
 )
 from virtsnap.store.troubles import breaks_foreign_key
+
+if TYPE_CHECKING:
+    from virtsnap.model.block_job import BlockJob
 
 ImageRole = Literal["overlay", "origin", "memory", "nvram"]
 """An overlay some snapshot put on top; the image that was below the first one; a memory image; a copy of the
@@ -146,6 +147,8 @@ class Transaction:
 
     def put_block_job(self, uuid: str, job: BlockJob) -> None:
         """Insert or replace by name. Of those that are over the last 50 of a domain stay. Raises NoDomain."""
+        from virtsnap.formats import plan_json
+
         row = (uuid, job.name, job.target, job.active, plan_json.dumps(job))
         self._of_domain(uuid, "block_jobs", "name", "uuid, name, target, active, job", row)
         self._connection.execute(
