@@ -270,3 +270,17 @@ def test_uefi_by_explicit_paths() -> None:
 def test_host_model_is_refused() -> None:
     with pytest.raises(ConfigUnsupported, match="host-model"):
         command_line(golden("q35-host-model"), LAUNCH)
+
+
+def test_companions_share_the_index_of_their_usb2_controller() -> None:
+    """As tools write them: no index at all, and perhaps before the controller that they serve."""
+    one = "<controller type='usb' model='ich9-ehci1'/>"
+    two = "".join(
+        f"<controller type='usb' model='ich9-uhci{n}'><master startport='{2 * n - 2}'/></controller>"
+        for n in (1, 2, 3)
+    )
+    for devices in (one + two, two + one):
+        line = start(devices + "<controller type='usb' index='1' model='qemu-xhci'/>", machine="pc")
+        usb = [d for d in map(json.loads, values(line, "-device")) if "usb" in d["driver"]]
+        assert [d.get("masterbus") for d in usb if "uhci" in d["driver"]] == ["usb.0"] * 3
+        assert usb[0]["driver"] == "ich9-usb-ehci1"

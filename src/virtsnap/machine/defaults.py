@@ -168,13 +168,30 @@ def disks(root: etree._Element) -> None:
             disk.remove(serial)
 
 
-def controllers(root: etree._Element, *, q35: bool) -> None:
-    """Models of USB and SCSI controllers, and indexes that were left out."""
+def _controller_indexes(root: etree._Element) -> None:
+    """The lowest that are free; USB companions have that of the USB2 controller that stands nearest."""
+    companions = []
+    master: etree._Element | None = None
     for controller in tree.children(root, "controller"):
         kind = controller.get("type", "")
+        if kind == "usb" and controller.find("master") is not None:
+            companions.append((controller, master))
+            continue
         if controller.get("index") is None:
             used = {c.get("index") for c in tree.controllers(root, kind)}
             controller.set("index", str(next(n for n in range(256) if str(n) not in used)))
+        if kind == "usb":
+            master = controller
+            companions = [(one, before if before is not None else controller) for one, before in companions]
+    for controller, owner in companions:
+        tree.default(controller, "index", (owner.get("index") if owner is not None else None) or "0")
+
+
+def controllers(root: etree._Element, *, q35: bool) -> None:
+    """Models of USB and SCSI controllers, and indexes that were left out."""
+    _controller_indexes(root)
+    for controller in tree.children(root, "controller"):
+        kind = controller.get("type", "")
         if kind == "usb":
             tree.default(controller, "model", "qemu-xhci" if q35 else "piix3-uhci")
         elif kind == "scsi" and controller.get("model") in (None, "auto"):
