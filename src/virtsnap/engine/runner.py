@@ -29,7 +29,9 @@ from virtsnap.model.steps import (
     Declare,
     ForgetDomain,
     MergeImages,
+    PauseGuest,
     Plan,
+    ResumeGuest,
     Step,
     StoreWrite,
 )
@@ -69,10 +71,10 @@ class Runner:
         begun: list[int] = []
         try:
             for index, step in enumerate(plan.prepare):
-                self._begin(index, begun)
+                self._begin(plan, index, begun)
                 await do_step(world, step)
                 self._trace(f"after prepare {index}")
-            self._begin(len(plan.prepare), begun)
+            self._begin(plan, len(plan.prepare), begun)
             await uninterrupted(self._commit(plan.commit))
         except (Exception, asyncio.CancelledError):  # whatever it was, it is undone and passed on
             if not await uninterrupted(self._settle(plan, begun)):
@@ -94,10 +96,13 @@ class Runner:
             await self._finish_all(plan)
         return plan
 
-    def _begin(self, index: int, begun: list[int]) -> None:
-        with self._world.store.transaction() as tx:
-            tx.record(self._world.uuid, index, "begin")
-        begun.append(index)
+    def _begin(self, plan: Plan, index: int, begun: list[int]) -> None:
+        if index not in begun:
+            together = _together(plan, index)
+            with self._world.store.transaction() as tx:
+                for one in together:
+                    tx.record(self._world.uuid, one, "begin")
+            begun.extend(together)
         self._trace(f"begun {index}")
 
     async def _commit(self, step: Step) -> None:
@@ -217,6 +222,16 @@ class Runner:
     def _settle_step(self, index: int, settled: bool) -> None:
         with self._world.store.transaction() as tx:
             tx.record(self._world.uuid, index, "done" if settled else "begin")
+
+
+def _together(plan: Plan, index: int) -> range:
+    """The steps whose begin is written down at once: all that a guest stands still for, so that it does not
+    wait for the disk of the store as well. (Undoing a step that was never reached does nothing.)"""
+    if index < len(plan.prepare) and isinstance(plan.prepare[index], PauseGuest):
+        for last in range(index, len(plan.prepare)):
+            if isinstance(plan.prepare[last], ResumeGuest):
+                return range(index, last + 1)
+    return range(index, index + 1)
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
