@@ -141,7 +141,6 @@ def test_clients_without_callback_ids(served: Served) -> None:
     ("register", "deregister"),
     [
         ("connect_network_event_register_any", "connect_network_event_deregister_any"),
-        ("connect_storage_pool_event_register_any", "connect_storage_pool_event_deregister_any"),
         ("connect_node_device_event_register_any", "connect_node_device_event_deregister_any"),
         ("connect_secret_event_register_any", "connect_secret_event_deregister_any"),
     ],
@@ -151,6 +150,11 @@ def test_events_that_never_come(served: Served, register: str, deregister: str) 
         number = client.open().call(register, 0, None)
         assert client.call(deregister, number) is None
         assert "not registered" in client.call(deregister, number).message
+
+
+def test_events_of_pools_are_not_supported_so_that_clients_look_for_themselves(served: Served) -> None:
+    with Raw(served.socket) as client:
+        assert client.open().call("connect_storage_pool_event_register_any", 0, None).code == 3
 
 
 def test_an_event_that_does_not_exist(served: Served) -> None:

@@ -86,15 +86,19 @@ def _config(options: argparse.Namespace) -> Config:
 
 async def _serve(config: Config, *, session: bool) -> int:
     from virtsnap.service.local import open_local
+    from virtsnap.service.storage import Storage
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = await open_local(config.root)
+    storage = Storage(config.root)
     daemon = Daemon(
         service,
         await open_local(config.root, readonly=True),
+        storage,
+        Storage(config.root, readonly=True),
         default_uri="qemu:///session" if session else "qemu:///system",
         users=frozenset({0, os.geteuid()}) if config.unix_sock_group is None else None,
         limits=Limits(clients=config.max_clients),
@@ -102,6 +106,7 @@ async def _serve(config: Config, *, session: bool) -> int:
     doors, made = _doors(config)
     try:
         await awake(service)
+        storage.autostart()
         await daemon.open(doors)
         notify("READY=1", f"STATUS=serving {config.root}")
         await service.autostart_domains()

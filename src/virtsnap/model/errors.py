@@ -30,6 +30,8 @@ class ErrorCode(Enum):
     XML_DETAIL = (35, "")
     SYSTEM_ERROR = (38, "")
     NO_DOMAIN = (42, "Domain not found: ")
+    NO_STORAGE_POOL = (49, "Storage pool not found: ")
+    NO_STORAGE_VOL = (50, "Storage volume not found: ")
     OPERATION_INVALID = (55, "Requested operation is not valid: ")
     CONFIG_UNSUPPORTED = (67, "unsupported configuration: ")
     OPERATION_TIMEOUT = (68, "Timed out during operation: ")
@@ -44,6 +46,7 @@ class ErrorCode(Enum):
     OPERATION_UNSUPPORTED = (84, "Operation not supported: ")
     AGENT_UNRESPONSIVE = (86, "Guest agent is not responding: ")
     RESOURCE_BUSY = (87, "resource busy: ")
+    STORAGE_VOL_EXIST = (90, "")
     XML_INVALID_SCHEMA = (92, "XML document failed to validate against schema: ")
     NO_MESSAGE = (1, "")
 
@@ -180,6 +183,24 @@ class NoMetadata(Refused):
     """The domain has no such title, description or element (code 80)."""
 
     code = ErrorCode.NO_DOMAIN_METADATA
+
+
+class NoPool(Refused):
+    """No storage pool of that name, uuid or folder (code 49)."""
+
+    code = ErrorCode.NO_STORAGE_POOL
+
+
+class NoVolume(Refused):
+    """No such file in a storage pool (code 50)."""
+
+    code = ErrorCode.NO_STORAGE_VOL
+
+
+class VolumeExists(Refused):
+    """There is a file of that name in the storage pool (code 90)."""
+
+    code = ErrorCode.STORAGE_VOL_EXIST
 
 
 class RevertRisky(Refused):

@@ -20,6 +20,7 @@ from virtsnap.server.events import ClientEvents, Events
 from virtsnap.server.session import Session
 from virtsnap.server.streams import Stream
 from virtsnap.service.interface import Service
+from virtsnap.service.storage import Storage
 from virtsnap.wire.errors import (
     FROM_NONE,
     FROM_RPC,
@@ -68,6 +69,10 @@ class House(Protocol):
 
     def service(self, readonly: bool) -> Service:
         """The service, which all clients share."""
+        ...
+
+    def storage(self, readonly: bool) -> Storage:
+        """The pools, likewise."""
         ...
 
     def start(self, work: Any, name: str) -> asyncio.Task[None]:
@@ -259,8 +264,8 @@ class Client:
             raise WireError(1, FROM_RPC, "internal error: connection not open")
         readonly = self._readonly or bool(flags & _READ_ONLY)
         uri = _accepted(name) or self._house.default_uri
-        service = self._house.service(readonly)
-        self._session = Session(service, uri, readonly, self._house.consoles, self._events)
+        service, storage = self._house.service(readonly), self._house.storage(readonly)
+        self._session = Session(service, storage, uri, readonly, self._house.consoles, self._events)
         self._frames.limit = FRAME_MAX
 
     async def _connect_close(self) -> None:

@@ -18,6 +18,7 @@ from virtsnap.server.client import Client, Peer
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.events import Events
 from virtsnap.service.interface import Service
+from virtsnap.service.storage import Storage
 
 logger = logging.getLogger("virtsnap.server")
 _UCRED = struct.Struct("3i")
@@ -84,7 +85,7 @@ def _answers(address: str) -> bool:
 
 
 class Daemon:
-    """Serves `service` (and `readonly_service` to those who may only look) to whoever may come in.
+    """Serves `service` and `storage` (and the others to those who may only look) to whoever may come in.
 
     `users`: only these may come; None: whoever the socket's mode lets in.
     """
@@ -93,12 +94,15 @@ class Daemon:
         self,
         service: Service,
         readonly_service: Service,
+        storage: Storage,
+        readonly_storage: Storage,
         *,
         default_uri: str = "qemu:///system",
         users: frozenset[int] | None = None,
         limits: Limits = Limits(),
     ) -> None:
         self._services = (service, readonly_service)
+        self._storages = (storage, readonly_storage)
         self.default_uri = default_uri
         self._users = users
         self._limits = limits
@@ -138,6 +142,8 @@ class Daemon:
         await self.events.close()
         for service in self._services:
             await service.close()
+        for storage in self._storages:
+            storage.close()
 
     @property
     def idle(self) -> bool:
@@ -172,6 +178,10 @@ class Daemon:
     def service(self, readonly: bool) -> Service:
         """The service, which all clients share."""
         return self._services[readonly]
+
+    def storage(self, readonly: bool) -> Storage:
+        """The pools, likewise."""
+        return self._storages[readonly]
 
     def start(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         """Run a call. It goes on when its client has gone, and is cancelled when the daemon ends."""

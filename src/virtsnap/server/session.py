@@ -12,6 +12,7 @@ from virtsnap.wire.values import WireDomain, WireSnapshot
 if TYPE_CHECKING:
     from virtsnap.server.consoles import Consoles
     from virtsnap.server.events import ClientEvents
+    from virtsnap.service.storage import Storage
 
 
 @dataclass
@@ -19,6 +20,7 @@ class Session:
     """`service` already knows whether the connection is read-only."""
 
     service: Service
+    storage: Storage
     uri: str
     readonly: bool
     consoles: Consoles

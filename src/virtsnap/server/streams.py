@@ -56,6 +56,57 @@ class BytesSource:
         self._data = memoryview(b"")
 
 
+class FileSource:
+    """A part of a file, read or written; `length` 0: to its end. The descriptor is closed in the end."""
+
+    def __init__(self, descriptor: int, offset: int, length: int, *, write: bool = False) -> None:
+        self._descriptor: int | None = descriptor
+        self._at = offset
+        self._left = length or None
+        self._write = write
+        self._ended = asyncio.Event()
+
+    @property
+    def writes(self) -> bool:
+        """Data only comes in."""
+        return self._write
+
+    async def read(self) -> bytes:
+        if self._write:
+            await self._ended.wait()  # until the client says that it is done
+        if self._descriptor is None or self._write:
+            return b""
+        count = STREAM_CHUNK if self._left is None else min(self._left, STREAM_CHUNK)
+        data = os.pread(self._descriptor, count, self._at)
+        self._count(data)
+        return data
+
+    def write(self, data: bytes) -> None:
+        if not self._write or self._descriptor is None:
+            raise WireError(_OPERATION_FAILED, FROM_STREAMS, "operation failed: the stream is for reading")
+        if self._left is not None and len(data) > self._left:
+            raise WireError(_OPERATION_FAILED, FROM_STREAMS, "operation failed: more data than announced")
+        try:
+            while data:
+                done = os.pwrite(self._descriptor, data, self._at)
+                self._count(data[:done])
+                data = data[done:]
+        except OSError as error:
+            text = f"cannot write to stream: {error.strerror}"
+            raise WireError(_OPERATION_FAILED, FROM_STREAMS, f"operation failed: {text}") from error
+
+    def _count(self, data: bytes) -> None:
+        self._at += len(data)
+        if self._left is not None:
+            self._left -= len(data)
+
+    def close(self) -> None:
+        self._ended.set()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 class LineSource:
     """A descriptor that does not block, closed in the end; `closed` is called then."""
 
@@ -175,4 +226,6 @@ class Stream:
         while data := await self.source.read():
             await self._send(self._call.stream(data))
         # Nothing more to read; the client ends the stream when it likes.
+        if isinstance(self.source, FileSource) and self.source.writes:
+            return
         await self._send(self._call.stream())

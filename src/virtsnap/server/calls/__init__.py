@@ -24,6 +24,7 @@ from virtsnap.server.calls import (
     save,
     snapshot,
     stats,
+    storage,
     streams,
 )
 from virtsnap.wire.procedures import QEMU, REMOTE, VIRTSNAP, Program
@@ -43,7 +44,9 @@ def _handlers(program: Program, *modules: ModuleType) -> Mapping[int, Handler]:
 
 HANDLERS: Mapping[int, Mapping[int, Handler]] = {
     REMOTE.number: _handlers(
-        REMOTE, block, connect, domain, events, guest, host, lists, moments, save, snapshot, stats, streams
+        REMOTE,
+        *(block, connect, domain, events, guest, host, lists, moments, save, snapshot, stats, storage),
+        streams,
     ),
     QEMU.number: _handlers(QEMU, guest),
     VIRTSNAP.number: _handlers(VIRTSNAP, own),

@@ -39,7 +39,8 @@ async def connect_domain_event_deregister_any(session: Session, event: int) -> N
     _deregister(session, _kind(event).name, "domain")
 
 
-# There is nothing of these here, so nothing ever happens to it.
+# There is nothing of these here, so nothing ever happens to it. Pools there are: who cannot be told of them
+# looks from time to time.
 
 
 async def connect_network_event_register_any(session: Session, event: int, net: object) -> int:
@@ -48,14 +49,6 @@ async def connect_network_event_register_any(session: Session, event: int, net: 
 
 async def connect_network_event_deregister_any(session: Session, callback: int) -> None:
     _deregister(session, callback, "network")
-
-
-async def connect_storage_pool_event_register_any(session: Session, event: int, pool: object) -> int:
-    return await session.events.register(None)
-
-
-async def connect_storage_pool_event_deregister_any(session: Session, callback: int) -> None:
-    _deregister(session, callback, "storage pool")
 
 
 async def connect_node_device_event_register_any(session: Session, event: int, device: object) -> int:

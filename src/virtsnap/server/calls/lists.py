@@ -1,13 +1,13 @@
-"""What there is nothing of: networks, pools, host devices, filters, secrets. Tools ask at their start."""
+"""What there is nothing of: networks, host devices, filters, secrets. Tools ask at their start."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from virtsnap.server.session import Session
-from virtsnap.wire.errors import FROM_NETWORK, FROM_NODEDEV, FROM_STORAGE, WireError
+from virtsnap.wire.errors import FROM_NETWORK, FROM_NODEDEV, WireError
 
-NO_NETWORK, NO_STORAGE_POOL, NO_STORAGE_VOL, NO_NODE_DEVICE = 43, 49, 50, 53
+NO_NETWORK, NO_NODE_DEVICE = 43, 53
 
 
 async def _none(session: Session, need_results: int, flags: int) -> tuple[list[object], int]:
@@ -23,19 +23,14 @@ async def _no_names(session: Session, maxnames: int) -> list[str]:
 
 
 connect_list_all_networks = _none
-connect_list_all_storage_pools = _none
 connect_list_all_node_devices = _none
 connect_list_all_nwfilters = _none
 connect_list_all_nwfilter_bindings = _none
 connect_list_all_secrets = _none
 connect_num_of_networks = _no_number
 connect_num_of_defined_networks = _no_number
-connect_num_of_storage_pools = _no_number
-connect_num_of_defined_storage_pools = _no_number
 connect_list_networks = _no_names
 connect_list_defined_networks = _no_names
-connect_list_storage_pools = _no_names
-connect_list_defined_storage_pools = _no_names
 
 
 async def node_num_of_devices(session: Session, cap: str | None, flags: int) -> int:
@@ -61,36 +56,4 @@ async def network_lookup_by_name(session: Session, name: str) -> object:
 async def network_lookup_by_uuid(session: Session, uuid: bytes) -> object:
     raise WireError(
         NO_NETWORK, FROM_NETWORK, f"Network not found: no network with matching uuid '{UUID(bytes=uuid)}'"
-    )
-
-
-async def storage_pool_lookup_by_name(session: Session, name: str) -> object:
-    raise WireError(
-        NO_STORAGE_POOL,
-        FROM_STORAGE,
-        f"Storage pool not found: no storage pool with matching name '{name}'",
-    )
-
-
-async def storage_pool_lookup_by_uuid(session: Session, uuid: bytes) -> object:
-    raise WireError(
-        NO_STORAGE_POOL,
-        FROM_STORAGE,
-        f"Storage pool not found: no storage pool with matching uuid '{UUID(bytes=uuid)}'",
-    )
-
-
-async def storage_pool_lookup_by_target_path(session: Session, path: str) -> object:
-    raise WireError(
-        NO_STORAGE_POOL,
-        FROM_STORAGE,
-        f"Storage pool not found: no storage pool with matching target path '{path}'",
-    )
-
-
-async def storage_vol_lookup_by_path(session: Session, path: str) -> object:
-    raise WireError(
-        NO_STORAGE_VOL,
-        FROM_STORAGE,
-        f"Storage volume not found: no storage vol with matching path '{path}'",
     )

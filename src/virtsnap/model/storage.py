@@ -1,0 +1,55 @@
+"""Pools of type dir and the volumes in them: folders, and the images that lie there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A folder that tools may look for images in, and put new ones into."""
+
+    uuid: str
+    name: str
+    path: str
+    active: bool = False
+    persistent: bool = True
+    autostart: bool = False
+
+
+@dataclass(frozen=True)
+class Space:
+    """Of the file system that a pool lies on, in bytes."""
+
+    capacity: int
+    allocation: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A file of a pool. Sizes in bytes."""
+
+    name: str
+    path: str
+    format: str
+    capacity: int
+    allocation: int
+    physical: int
+    mode: int
+    owner: int
+    group: int
+    backing: str | None = None
+    backing_format: str | None = None
+
+
+@dataclass(frozen=True)
+class VolumeRequest:
+    """What a new volume shall be."""
+
+    name: str
+    format: str
+    capacity: int
+    allocation: int | None = None
+    backing: str | None = None
+    backing_format: str | None = None

@@ -1,0 +1,351 @@
+"""Storage pools of type dir: folders, so that tools find images and make new ones.
+
+A pool is a note in ROOT/pools; its volumes are the files in its folder. An image that a domain or a snapshot
+uses is neither deleted nor resized nor written to from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import stat
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from virtsnap.formats import qcow2
+from virtsnap.formats.storage_xml import (
+    format_pool,
+    format_volume,
+    is_volume_name,
+    parse_pool,
+    parse_volume,
+)
+from virtsnap.model.errors import (
+    InvalidArg,
+    NoPool,
+    NoVolume,
+    OperationDenied,
+    OperationFailed,
+    OperationInvalid,
+    ResourceBusy,
+    SystemRefused,
+    VolumeExists,
+)
+from virtsnap.model.storage import Pool, Space, Volume
+from virtsnap.store.database import Store, open_store
+
+
+class Storage:
+    """The pools of one root folder. `readonly`: nothing changes."""
+
+    def __init__(self, root: Path, readonly: bool = False) -> None:
+        self._folder = root / "pools"
+        self._readonly = readonly
+        self._store: Store = open_store(root)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+    # --- pools -----------------------------------------------------------------------------------------
+
+    def pools(self) -> list[Pool]:
+        """All, by name."""
+        found = []
+        for file in self._folder.glob("*.json"):
+            try:
+                found.append(Pool(**json.loads(file.read_text())))
+            except (OSError, ValueError, TypeError) as error:
+                logging.getLogger("virtsnap").warning("pool '%s': %s", file, error)
+        return sorted(found, key=lambda pool: pool.name)
+
+    def pool(self, *, uuid: str | None = None, name: str | None = None, path: str | None = None) -> Pool:
+        """The one of that uuid, name or folder. Raises NoPool."""
+        for pool in self.pools():
+            if pool.uuid == uuid or pool.name == name or pool.path == path:
+                return pool
+        what, value = next((w, v) for w, v in (("uuid", uuid), ("name", name), ("target path", path)) if v)
+        raise NoPool(f"no storage pool with matching {what} '{value}'")
+
+    def define(self, xml: str, *, start: bool = False) -> Pool:
+        """Raises OperationFailed when the name or the folder belongs to another pool."""
+        self._writable("virStoragePoolCreateXML" if start else "virStoragePoolDefineXML")
+        pool = parse_pool(xml)
+        for other in self.pools():
+            if other.name == pool.name and other.uuid != pool.uuid:
+                raise OperationFailed(f"pool '{pool.name}' already exists with uuid {other.uuid}")
+            if other.uuid == pool.uuid:
+                if other.name != pool.name:
+                    raise OperationFailed(f"pool '{other.name}' is already defined with uuid {pool.uuid}")
+                pool = replace(pool, active=other.active, autostart=other.autostart)
+            elif other.path == pool.path:
+                raise OperationFailed(f"Storage source conflict with pool: '{other.name}'")
+        if start:
+            self._check_folder(pool)
+            pool = replace(pool, active=True, persistent=False)
+        self._write(pool)
+        return pool
+
+    def start(self, uuid: str) -> None:
+        """Raises OperationInvalid when it is active, SystemRefused when there is no such folder."""
+        self._writable("virStoragePoolCreate")
+        pool = self.pool(uuid=uuid)
+        if pool.active:
+            raise OperationInvalid(f"storage pool '{pool.name}' is already active")
+        self._check_folder(pool)
+        self._write(replace(pool, active=True))
+
+    def stop(self, uuid: str) -> None:
+        """Its files stay. Raises OperationInvalid when it is not active."""
+        self._writable("virStoragePoolDestroy")
+        pool = self._active(uuid)
+        if pool.persistent:
+            self._write(replace(pool, active=False))
+        else:
+            self._file(pool).unlink(missing_ok=True)
+
+    def build(self, uuid: str) -> None:
+        """Make the folder if it is missing."""
+        self._writable("virStoragePoolBuild")
+        pool = self.pool(uuid=uuid)
+        try:
+            os.makedirs(pool.path, mode=0o711, exist_ok=True)
+        except OSError as error:
+            raise SystemRefused(f"cannot create path '{pool.path}': {error.strerror}") from error
+
+    def undefine(self, uuid: str) -> None:
+        """Its files stay. Raises OperationInvalid while it is active."""
+        self._writable("virStoragePoolUndefine")
+        pool = self.pool(uuid=uuid)
+        if pool.active:
+            raise OperationInvalid(f"storage pool '{pool.name}' is still active")
+        self._file(pool).unlink(missing_ok=True)
+
+    def set_autostart(self, uuid: str, autostart: bool) -> None:
+        """Active from the daemon's start on."""
+        self._writable("virStoragePoolSetAutostart")
+        pool = self.pool(uuid=uuid)
+        if not pool.persistent:
+            raise OperationInvalid("pool has no config file")
+        self._write(replace(pool, autostart=autostart))
+
+    def autostart(self) -> None:
+        """Start the pools that want it and can."""
+        for pool in self.pools():
+            if pool.autostart and not pool.active and os.path.isdir(pool.path):
+                self._write(replace(pool, active=True))
+
+    def space(self, pool: Pool) -> Space:
+        """Of the file system that it lies on."""
+        if not pool.active:
+            return Space(0, 0, 0)
+        try:
+            found = os.statvfs(pool.path)
+        except OSError as error:
+            raise SystemRefused(f"cannot statvfs path '{pool.path}': {error.strerror}") from error
+        capacity, free = found.f_blocks * found.f_frsize, found.f_bfree * found.f_frsize
+        return Space(capacity, capacity - free, found.f_bavail * found.f_frsize)
+
+    def pool_xml(self, uuid: str) -> str:
+        """The pool's document."""
+        pool = self.pool(uuid=uuid)
+        try:
+            status = os.stat(pool.path)
+        except OSError:
+            return format_pool(pool, Space(0, 0, 0), 0o711, 0, 0)  # it is not built yet
+        mode = stat.S_IMODE(status.st_mode)
+        return format_pool(pool, self.space(pool), mode, status.st_uid, status.st_gid)
+
+    # --- volumes ---------------------------------------------------------------------------------------
+
+    def volumes(self, uuid: str) -> list[Volume]:
+        """Those of an active pool, by name. Raises OperationInvalid when it is not active."""
+        pool = self._active(uuid)
+        found = []
+        try:
+            names = sorted(os.listdir(pool.path))
+        except OSError as error:
+            raise SystemRefused(f"cannot open path '{pool.path}': {error.strerror}") from error
+        for name in names:
+            volume = _volume(pool, name)
+            if volume is not None:
+                found.append(volume)
+        return found
+
+    def volume(self, pool_name: str, name: str) -> Volume:
+        """Raises NoPool, NoVolume."""
+        pool = self.pool(name=pool_name)
+        self._active(pool.uuid)
+        volume = _volume(pool, name)
+        if volume is None:
+            raise NoVolume(f"no storage vol with matching name '{name}'")
+        return volume
+
+    def volume_by_path(self, path: str) -> tuple[Pool, Volume]:
+        """The volume at a path, of an active pool. Raises NoVolume."""
+        folder, name = os.path.split(os.path.normpath(path)) if path.startswith("/") else ("", "")
+        for pool in self.pools():
+            if pool.active and pool.path == folder and (volume := _volume(pool, name)) is not None:
+                return pool, volume
+        raise NoVolume(f"no storage vol with matching path '{path}'")
+
+    def volume_xml(self, pool_name: str, name: str) -> str:
+        """The volume's document."""
+        return format_volume(self.volume(pool_name, name))
+
+    async def create(self, uuid: str, xml: str) -> Volume:
+        """Make an image. Raises OperationFailed when there is a file of that name."""
+        from virtsnap.qemu import images
+
+        self._writable("virStorageVolCreateXML")
+        pool = self._active(uuid)
+        wish = parse_volume(xml)
+        path = os.path.join(pool.path, wish.name)
+        if os.path.lexists(path):
+            raise VolumeExists(f"storage volume '{wish.name}' exists already")
+        if wish.backing is not None:
+            if wish.format == "raw":
+                raise InvalidArg("a raw volume cannot stand on another one")
+            format = wish.backing_format or "raw"
+            below = await images.info(wish.backing, format=format)
+            await images.create_overlay(
+                path,
+                format=wish.format,
+                backing_path=wish.backing,
+                backing_format=format,
+                size=wish.capacity or below.virtual_size,
+            )
+        else:
+            await images.create(path, format=wish.format, size=wish.capacity)
+        if wish.format == "raw":
+            await _allocate(path, wish.capacity if wish.allocation is None else wish.allocation)
+        return self.volume(pool.name, wish.name)
+
+    def delete(self, pool_name: str, name: str) -> None:
+        """Raises ResourceBusy when a domain or a snapshot needs it."""
+        self._writable("virStorageVolDelete")
+        path = self._free(pool_name, name)
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise SystemRefused(f"cannot unlink file '{path}': {error.strerror}") from error
+
+    async def resize(self, pool_name: str, name: str, capacity: int, *, shrink: bool) -> None:
+        """Raises InvalidArg for less than it has unless `shrink`, ResourceBusy when it is used."""
+        from virtsnap.qemu import images
+
+        self._writable("virStorageVolResize")
+        volume = self.volume(pool_name, name)
+        path = self._free(pool_name, name)
+        if capacity < volume.capacity and not shrink:
+            raise InvalidArg(
+                "Can't shrink capacity below current capacity unless shrink flag explicitly specified"
+            )
+        option = ["--shrink"] if shrink else []
+        await images.run("qemu-img", "resize", "-q", "-f", volume.format, *option, path, str(capacity))
+
+    def open(self, pool_name: str, name: str, *, write: bool) -> int:
+        """A descriptor of the volume. Raises ResourceBusy when it is to be written to and used."""
+        path = self._free(pool_name, name) if write else self.volume(pool_name, name).path
+        if write:
+            self._writable("virStorageVolUpload")
+        try:
+            return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise SystemRefused(f"cannot open volume '{path}': {error.strerror}") from error
+
+    # --- both ------------------------------------------------------------------------------------------
+
+    def _free(self, pool_name: str, name: str) -> str:
+        """The path of a volume that nobody needs."""
+        from virtsnap.formats.domain_xml import DomainDefinition
+
+        path = self.volume(pool_name, name).path
+        used = dict.fromkeys(self._store.image_owners(path))
+        for record in self._store.domains():
+            for text in (record.config_xml, record.live_xml):
+                if text is not None and record.uuid not in used:
+                    sources = [disk.source for disk in DomainDefinition.parse(text).disks]
+                    if any(
+                        one is not None and os.path.realpath(one) == os.path.realpath(path) for one in sources
+                    ):
+                        used[record.uuid] = None
+        for uuid in used:
+            user = self._store.domain(uuid)
+            if user is not None:
+                raise ResourceBusy(f"volume '{name}' is used by domain '{user.name}'")
+        return path
+
+    def _active(self, uuid: str) -> Pool:
+        pool = self.pool(uuid=uuid)
+        if not pool.active:
+            raise OperationInvalid(f"storage pool '{pool.name}' is not active")
+        return pool
+
+    def _check_folder(self, pool: Pool) -> None:
+        if not os.path.isdir(pool.path):
+            raise SystemRefused(f"cannot open directory '{pool.path}': No such file or directory")
+
+    def _writable(self, function: str) -> None:
+        if self._readonly:
+            raise OperationDenied(f"read only access prevents {function}")
+
+    def _file(self, pool: Pool) -> Path:
+        return self._folder / f"{pool.uuid}.json"
+
+    def _write(self, pool: Pool) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        file = self._file(pool)
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(asdict(pool)))
+        os.replace(new, file)
+
+
+async def _allocate(path: str, size: int) -> None:
+    """Take the space now, so that it cannot be missing later. The file goes away when there is not enough."""
+    if not size:
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        await asyncio.to_thread(os.posix_fallocate, descriptor, 0, min(size, os.fstat(descriptor).st_size))
+    except OSError as error:
+        os.unlink(path)
+        raise SystemRefused(f"cannot allocate {size} bytes in file '{path}': {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _volume(pool: Pool, name: str) -> Volume | None:
+    """A plain file of the folder; nothing else is a volume."""
+    if not is_volume_name(name):
+        return None
+    path = os.path.join(pool.path, name)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        header = qcow2.parse(os.pread(descriptor, qcow2.HEADER_BYTES, 0))
+    finally:
+        os.close(descriptor)
+    backing = header.backing if header is not None else None
+    if backing is not None and "/" not in backing[:1] and ":" not in backing:
+        backing = os.path.join(pool.path, backing)
+    return Volume(
+        name=name,
+        path=path,
+        format="raw" if header is None else "qcow2",
+        capacity=status.st_size if header is None else header.virtual_size,
+        allocation=status.st_blocks * 512,
+        physical=status.st_size,
+        mode=stat.S_IMODE(status.st_mode),
+        owner=status.st_uid,
+        group=status.st_gid,
+        backing=backing,
+        backing_format=header.backing_format if header is not None else None,
+    )

@@ -1,0 +1,109 @@
+"""Pools and volumes: what a client must not get at. What it gets otherwise: tests/parity, through/pools."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import Served
+from tests.server.raw import Raw
+from virtsnap.wire.frames import Kind, Status
+
+pytestmark = pytest.mark.real
+POOL = "<pool type='dir'><name>p</name><target><path>{path}</path></target></pool>"
+VOLUME = "<volume><name>{name}</name><capacity>4096</capacity><allocation>0</allocation></volume>"
+
+
+@pytest.fixture
+def images(served: Served) -> Path:
+    folder = served.folder / "images"
+    folder.mkdir(exist_ok=True)
+    with Raw(served.socket) as client:
+        pool = client.open().call("storage_pool_define_xml", POOL.format(path=folder), 0)
+        client.call("storage_pool_create", pool, 0)
+    yield folder
+    with Raw(served.socket) as client:
+        client.open().call("storage_pool_destroy", pool)
+        assert client.call("storage_pool_undefine", pool) is None
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "..", ".", "", "a/b", "link", "fifo"])
+def test_only_plain_files_of_the_folder_are_volumes(served: Served, images: Path, name: str) -> None:
+    (images.parent / "secret").write_text("secret")
+    for made, how in (("link", lambda p: p.symlink_to("/etc/passwd")), ("fifo", os.mkfifo)):
+        if not os.path.lexists(images / made):
+            how(images / made)
+    with Raw(served.socket) as client:
+        pool = client.open().call("storage_pool_lookup_by_name", "p")
+        for answer in (
+            client.call("storage_vol_lookup_by_name", pool, name),
+            client.call("storage_vol_lookup_by_path", f"{images}/{name}"),
+            client.call("storage_vol_get_xml_desc", ("p", name, ""), 0),
+            client.call("storage_vol_delete", ("p", name, ""), 0),
+            client.call("storage_vol_download", ("p", name, ""), 0, 0, 0),
+            client.call("storage_vol_upload", ("p", name, ""), 0, 0, 0),
+        ):
+            assert answer.code == 50, answer
+        assert client.call("storage_pool_list_all_volumes", pool, 1, 0) == ([], 0)
+    assert (images.parent / "secret").read_text() == "secret"
+
+
+def test_an_image_that_is_used_is_left_alone(served: Served, images: Path) -> None:
+    with Raw(served.socket) as client:
+        pool = client.open().call("storage_pool_lookup_by_name", "p")
+        volume = client.call("storage_vol_create_xml", pool, VOLUME.format(name="u.raw"), 0)
+        domain = client.call(
+            "domain_define_xml",
+            "<domain type='qemu'><name>u</name><memory>32768</memory><os><type machine='pc'>hvm</type></os>"
+            f"<devices><disk type='file'><source file='{images}/u.raw'/><target dev='vda'/></disk></devices>"
+            "</domain>",
+        )
+        for refused in (
+            client.call("storage_vol_delete", volume, 0),
+            client.call("storage_vol_resize", volume, 8192, 0),
+            client.call("storage_vol_upload", volume, 0, 0, 0),
+        ):
+            assert (refused.code, "is used by domain 'u'" in refused.message) == (87, True)
+        client.call("domain_undefine", domain)
+        assert client.call("storage_vol_delete", volume, 0) is None
+    assert not (images / "u.raw").exists()
+
+
+def test_data_comes_and_goes_in_pieces(served: Served, images: Path) -> None:
+    size = 1_000_000
+    with Raw(served.socket) as client:
+        pool = client.open().call("storage_pool_lookup_by_name", "p")
+        xml = VOLUME.format(name="d.raw").replace("4096", str(size))
+        volume = client.call("storage_vol_create_xml", pool, xml, 0)
+        data = os.urandom(size)
+        upload = client.send("storage_vol_upload", volume, 0, size, 0)
+        assert client.value(client.receive()) is None
+        for start in range(0, size, 300_000):
+            client.socket.sendall(upload.stream(data[start : start + 300_000]).pack())
+        finished = client.exchange(upload.stream(status=Status.OK))
+        assert (finished.kind, finished.status) == (Kind.STREAM, Status.OK)
+        assert (images / "d.raw").read_bytes()[:size] == data
+        download = client.send("storage_vol_download", volume, 10, 600_000, 0)
+        assert client.value(client.receive()) is None
+        got = b""
+        while piece := client.receive().payload:
+            got += piece
+        assert got == data[10:600_010]
+        client.exchange(download.stream(status=Status.OK))
+        upload = client.send("storage_vol_upload", volume, 0, 4, 0)
+        assert client.value(client.receive()) is None
+        refused = client.exchange(upload.stream(b"12345"))
+        assert refused.status is Status.ERROR
+        client.call("storage_vol_delete", volume, 0)
+
+
+def test_pools_are_there_after_a_restart(served: Served, images: Path) -> None:
+    served.restart()
+    with Raw(served.socket) as client:
+        pool = client.open().call("storage_pool_lookup_by_target_path", str(images))
+        assert client.call("storage_pool_is_active", pool) == 1
+    notes = list((served.folder / "root" / "pools").iterdir())
+    assert [json.loads(note.read_text())["name"] for note in notes] == ["p"]
