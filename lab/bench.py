@@ -116,12 +116,11 @@ class Bench(Demo):
                 await inside.check(f"mem fill {memory_mib * 2 // 5}", timeout=600)
                 await self.snapshot("base", pulse)
             # The clones have sockets of their own.
-            for number in range(count):
-                words = ["clone", self.name, "base", f"clone-{number}", "--start"]
-                self.costs.append(Cost(f"clone {number}", self._side.run(*words)))
+            words = ["clone", self.name, "base", "clone", "--count", str(count), "--start"]
+            self.costs.append(Cost("clone", self._side.run(*words) / count))
             shares = [_share(pid) for pid in _processes("guest=clone-")]
             self.costs += [Cost(f"memory {share}", 0.0, size=share) for share in shares]
-            for number in range(count):
+            for number in range(1, count + 1):
                 self.costs.append(Cost(f"discard {number}", self._side.run("discard", f"clone-{number}")))
         finally:
             await self.clean()
