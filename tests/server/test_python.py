@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -68,3 +69,38 @@ def test_a_life(served: Served) -> None:
     assert (seen["mime"], seen["picture"]) == ("image/png", "89504e47")
     assert seen["gone"][:2] == [42, 10]  # type: ignore[index]
     assert seen["readonly"][0] == 29  # type: ignore[index]
+
+
+def test_what_virt_manager_does(served: Served) -> None:
+    served.define("vm")
+    seen = run("libvirt_manager.py", served.uri)
+    assert seen["pool events"]
+    assert seen["empty"] == [0, 0, 0, 0, 0]
+    assert seen["stats"] == ["state.reason", "state.state", "vcpu.current"]
+    assert (seen["saved"], seen["state"][0], seen["current"]) == (0, 5, [1])  # type: ignore[index]
+    told = seen["told"]
+    assert isinstance(told, list)
+    assert told[0] == ["vm", 4, 0]
+    assert ["vm", 2, 3] in told  # the revert has started it from the snapshot
+    assert told[-1] == ["vm", 5, 1]
+    served.ok("undefine", "vm")
+
+
+def test_virt_install(served: Served) -> None:
+    """It imports a disk, for whose folder it makes a pool, and has another disk made in there."""
+    if shutil.which("virt-install") is None:
+        pytest.skip("no virt-install here")
+    folder = served.folder / "disks"
+    folder.mkdir()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", folder / "x.qcow2", "1M"], check=True)
+    words = ["--name", "vi", "--memory", "64", "--virt-type", "qemu", "--import", "--noautoconsole"]
+    words += ["--disk", f"{folder}/x.qcow2", "--disk", "size=1,pool=disks", "--network", "none"]
+    words += ["--graphics", "none", "--osinfo", "detect=off,require=off"]
+    done = subprocess.run(
+        ["virt-install", "--connect", served.uri, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "running" in served.ok("domstate", "vi")
+    assert f"{folder}/vi.qcow2" in served.ok("domblklist", "vi")
+    served.ok("destroy", "vi")
+    served.ok("undefine", "vi")

@@ -23,6 +23,7 @@ from virtsnap.formats.storage_xml import (
     parse_volume,
 )
 from virtsnap.model.errors import (
+    ConfigUnsupported,
     InvalidArg,
     NoPool,
     NoVolume,
@@ -195,8 +196,8 @@ class Storage:
         """The volume's document."""
         return format_volume(self.volume(pool_name, name))
 
-    async def create(self, uuid: str, xml: str) -> Volume:
-        """Make an image. Raises OperationFailed when there is a file of that name."""
+    async def create(self, uuid: str, xml: str, *, metadata: bool = False) -> Volume:
+        """Make an image, `metadata`: with all of its own tables (qcow2 only). Raises VolumeExists."""
         from virtsnap.qemu import images
 
         self._writable("virStorageVolCreateXML")
@@ -205,6 +206,8 @@ class Storage:
         path = os.path.join(pool.path, wish.name)
         if os.path.lexists(path):
             raise VolumeExists(f"storage volume '{wish.name}' exists already")
+        if metadata and wish.format != "qcow2":
+            raise ConfigUnsupported("metadata preallocation is not supported for raw volumes")
         if wish.backing is not None:
             if wish.format == "raw":
                 raise InvalidArg("a raw volume cannot stand on another one")
@@ -219,6 +222,9 @@ class Storage:
             )
         else:
             await images.create(path, format=wish.format, size=wish.capacity)
+            if metadata:
+                whole = ("-f", "qcow2", "-o", "preallocation=metadata", path, str(wish.capacity))
+                await images.run("qemu-img", "create", "-q", *whole)
         if wish.format == "raw":
             await _allocate(path, wish.capacity if wish.allocation is None else wish.allocation)
         return self.volume(pool.name, wish.name)

@@ -16,6 +16,7 @@ _INACTIVE, _ACTIVE, _PERSISTENT, _TRANSIENT, _AUTOSTART, _NO_AUTOSTART, _DIR = (
 _KINDS = 0xFFFC0 | _DIR
 _RUNNING = 2
 _SHRINK = 4
+_PREALLOC_METADATA = 1
 
 
 def _wire(pool: Pool) -> WirePool:
@@ -199,9 +200,10 @@ async def storage_vol_get_xml_desc(session: Session, vol: WireVolume, flags: int
 
 
 async def storage_vol_create_xml(session: Session, pool: WirePool, xml: str, flags: int) -> WireVolume:
-    only(flags, 0, "storageVolCreateXML")
+    only(flags, _PREALLOC_METADATA, "storageVolCreateXML")
     where = session.storage.pool(uuid=_uuid(pool))
-    return _wire_volume(where, await session.storage.create(where.uuid, xml))
+    made = await session.storage.create(where.uuid, xml, metadata=bool(flags))
+    return _wire_volume(where, made)
 
 
 async def storage_vol_delete(session: Session, vol: WireVolume, flags: int) -> None:
