@@ -50,3 +50,18 @@ def test_what_clients_take_for_not_supported() -> None:
     assert unknown.message == "unknown procedure: 77"
     assert info_of(not_supported("virDomainFoo")).code == 3
     assert info_of(WireError(49, 18, "gone")).message == "gone"
+
+
+@pytest.mark.parametrize(
+    ("text", "arrives"),
+    [
+        ("no domain 'a\0b'", "no domain 'ab'"),
+        ("the agent says \ud800", "the agent says ?"),
+        ("no file '\udcff'", "no file '\udcff'"),
+        ("ü" * 2_000_000, "ü" * 511),
+    ],
+    ids=["nul", "surrogate", "byte", "long"],
+)
+def test_an_error_arrives_whatever_it_repeats(text: str, arrives: str) -> None:
+    for error in (WireError(1, 7, text), errors.BareInvalidArg(text)):
+        assert str(error_of(ERROR.unpack(Reader(pack(ERROR, info_of(error)))))) == arrives

@@ -15,6 +15,8 @@ from virtsnap.wire.values import ErrorInfo
 FROM_NONE, FROM_XML, FROM_RPC, FROM_QEMU, FROM_DOMAIN = 0, 5, 7, 10, 20
 FROM_STORAGE, FROM_NETWORK, FROM_NODEDEV, FROM_INTERFACE, FROM_STREAMS = 18, 19, 22, 26, 38
 RPC, NO_CONNECT, NO_SUPPORT = 39, 5, 3
+_TEXT_MAX = 1023
+"""Bytes of an error's text (VIR_ERROR_MAX_LENGTH, less the NUL). Texts repeat what the client has sent."""
 
 _SPOKEN_BY = {
     ErrorCode.XML_ERROR: FROM_DOMAIN,
@@ -56,12 +58,24 @@ def not_supported(api: str, domain: int = FROM_DOMAIN) -> WireError:
 
 
 def info_of(error: VirtsnapError) -> ErrorInfo:
-    """What is sent for an error."""
+    """What is sent for an error. What cannot travel does not keep the rest of it from its way."""
+    text = _short(str(error))
     if isinstance(error, WireError):
-        return ErrorInfo(error.number, error.domain, str(error))
-    text = str(error)
+        return ErrorInfo(error.number, error.domain, text)
     domain = _SPOKEN_BY.get(error.code, FROM_QEMU)
     return ErrorInfo(error.code.number, domain, text, str1="%s", str2=text)
+
+
+def _short(text: str) -> str:
+    """Without what a string of the protocol cannot hold, and not longer than libvirt's own."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "replace")
+    data = data.replace(b"\0", b"")
+    if len(data) <= _TEXT_MAX:
+        return data.decode("utf-8", "surrogateescape")
+    return data[:_TEXT_MAX].decode("utf-8", "ignore")
 
 
 def error_of(info: ErrorInfo) -> VirtsnapError:

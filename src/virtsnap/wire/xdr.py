@@ -92,15 +92,15 @@ class Bytes:
     """Bytes, counted up to `limit`."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
 
     def pack(self, out: bytearray, value: Any) -> None:
-        if len(value) > self._limit:
-            raise XdrError(f"{len(value)} bytes are more than the limit of {self._limit}")
+        if len(value) > self.limit:
+            raise XdrError(f"{len(value)} bytes are more than the limit of {self.limit}")
         out += len(value).to_bytes(4, "big") + value + bytes(-len(value) % 4)
 
     def unpack(self, reader: Reader) -> bytes:
-        count = _count(reader, self._limit)
+        count = _count(reader, self.limit)
         taken = reader.take(count)
         reader.skip_padding(count)
         return taken
@@ -110,16 +110,16 @@ class FixedBytes:
     """So many bytes, no count before them."""
 
     def __init__(self, length: int) -> None:
-        self._length = length
+        self.length = length
 
     def pack(self, out: bytearray, value: Any) -> None:
-        if len(value) != self._length:
-            raise XdrError(f"{len(value)} bytes where {self._length} are expected")
-        out += value + bytes(-self._length % 4)
+        if len(value) != self.length:
+            raise XdrError(f"{len(value)} bytes where {self.length} are expected")
+        out += value + bytes(-self.length % 4)
 
     def unpack(self, reader: Reader) -> bytes:
-        taken = reader.take(self._length)
-        reader.skip_padding(self._length)
+        taken = reader.take(self.length)
+        reader.skip_padding(self.length)
         return taken
 
 
@@ -132,7 +132,11 @@ class Text(Bytes):
     def pack(self, out: bytearray, value: Any) -> None:
         if not isinstance(value, str) or "\0" in value:
             raise XdrError(f"{value!r} is no string")
-        super().pack(out, value.encode("utf-8", "surrogateescape"))
+        try:
+            data = value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise XdrError(f"{value!r} is no text") from error
+        super().pack(out, data)
 
     def unpack(self, reader: Reader) -> Any:
         taken = super().unpack(reader)
@@ -145,51 +149,51 @@ class Optional:
     """None or a value."""
 
     def __init__(self, element: Codec) -> None:
-        self._element = element
+        self.element = element
 
     def pack(self, out: bytearray, value: Any) -> None:
         _UINT.pack(out, int(value is not None))
         if value is not None:
-            self._element.pack(out, value)
+            self.element.pack(out, value)
 
     def unpack(self, reader: Reader) -> Any:
-        return self._element.unpack(reader) if _count(reader, 1) else None
+        return self.element.unpack(reader) if _count(reader, 1) else None
 
 
 class Array:
     """A list, counted up to `limit`."""
 
     def __init__(self, element: Codec, limit: int) -> None:
-        self._element = element
-        self._limit = limit
+        self.element = element
+        self.limit = limit
 
     def pack(self, out: bytearray, value: Any) -> None:
-        if len(value) > self._limit:
-            raise XdrError(f"{len(value)} elements are more than the limit of {self._limit}")
+        if len(value) > self.limit:
+            raise XdrError(f"{len(value)} elements are more than the limit of {self.limit}")
         out += len(value).to_bytes(4, "big")
         for one in value:
-            self._element.pack(out, one)
+            self.element.pack(out, one)
 
     def unpack(self, reader: Reader) -> list[Any]:
         # A count that lies ends at the last byte: every element takes at least four.
-        return [self._element.unpack(reader) for _ in range(_count(reader, self._limit))]
+        return [self.element.unpack(reader) for _ in range(_count(reader, self.limit))]
 
 
 class Vector:
     """A list of fixed length."""
 
     def __init__(self, element: Codec, length: int) -> None:
-        self._element = element
-        self._length = length
+        self.element = element
+        self.length = length
 
     def pack(self, out: bytearray, value: Any) -> None:
-        if len(value) != self._length:
-            raise XdrError(f"{len(value)} elements where {self._length} are expected")
+        if len(value) != self.length:
+            raise XdrError(f"{len(value)} elements where {self.length} are expected")
         for one in value:
-            self._element.pack(out, one)
+            self.element.pack(out, one)
 
     def unpack(self, reader: Reader) -> list[Any]:
-        return [self._element.unpack(reader) for _ in range(self._length)]
+        return [self.element.unpack(reader) for _ in range(self.length)]
 
 
 class Record:
@@ -197,17 +201,17 @@ class Record:
 
     def __init__(self, fields: tuple[tuple[str, Codec], ...], make: Callable[..., Any] | None = None) -> None:
         self.names = tuple(name for name, _ in fields)
-        self._codecs = tuple(codec for _, codec in fields)
+        self.codecs = tuple(codec for _, codec in fields)
         self._make = make
 
     def pack(self, out: bytearray, value: Any) -> None:
-        if len(value) != len(self._codecs):
+        if len(value) != len(self.codecs):
             raise XdrError(f"{len(value)} values where {', '.join(self.names) or 'none'} are expected")
-        for codec, one in zip(self._codecs, value, strict=True):
+        for codec, one in zip(self.codecs, value, strict=True):
             codec.pack(out, one)
 
     def unpack(self, reader: Reader) -> Any:
-        values = tuple(codec.unpack(reader) for codec in self._codecs)
+        values = tuple(codec.unpack(reader) for codec in self.codecs)
         return values if self._make is None else self._make(*values)
 
 
