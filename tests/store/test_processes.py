@@ -87,7 +87,9 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path: Path, after: int) -
             reported = int(writer.stdout.readline())
         writer.send_signal(signal.SIGKILL)
         writer.wait(timeout=10)
-        rest, stderr = writer.communicate()
+        # Not communicate(): it passes by the lines that are buffered here already.
+        assert writer.stderr is not None
+        rest, stderr = writer.stdout.read(), writer.stderr.read()
     assert stderr == ""
     reported = max([reported, *(int(line) for line in rest.split())])
     tree = store.tree("u")
