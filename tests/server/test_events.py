@@ -14,6 +14,7 @@ from virtsnap.model.event import DomainEvent, EventKind, Life
 from virtsnap.service.local import open_local
 from virtsnap.wire.events import event_of
 from virtsnap.wire.frames import Kind
+from virtsnap.wire.procedures import REMOTE
 
 pytestmark = pytest.mark.real
 
@@ -56,6 +57,10 @@ def test_a_life(served: Served) -> None:
         listener.listen()
         served.define("e")
         assert _lives(listener.until(Life.DEFINED)) == [(0, 0)]
+        served.ok("desc", "e", "words")
+        frame = listener.receive()
+        assert frame is not None
+        assert REMOTE["domain_event_callback_metadata_change"].number == frame.procedure
         served.ok("start", "e")
         assert _lives(listener.until(Life.STARTED)) == [(4, 0), (2, 0)]
         served.ok("suspend", "e")

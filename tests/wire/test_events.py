@@ -37,6 +37,8 @@ CHANGES = [
     Change(EventKind.BLOCK_JOB_2, {"disk": "vda", "type": 1, "status": 0}),
     Change(EventKind.AGENT_LIFECYCLE, {"state": 1, "reason": 2}),
     Change(EventKind.MIGRATION_ITERATION, {"iteration": 3}),
+    Change(EventKind.METADATA_CHANGE, {"type": 2, "uri": "http://example.org/x"}),
+    Change(EventKind.METADATA_CHANGE, {"type": 0, "uri": ""}),
     Change(EventKind.JOB_COMPLETED, {"stats": {"operation": 2, "time_elapsed": 5}}),
 ]
 

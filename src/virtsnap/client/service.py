@@ -457,39 +457,26 @@ class RemoteService:
     async def block_job_wait(
         self, uuid: str, path: str, *, progress: ProgressCallback | None = None
     ) -> BlockJob | None:
-        wait = self._call("domain_block_job_wait", _dom(uuid), path, program=VIRTSNAP, abort=())
-        call = asyncio.ensure_future(wait)
-        try:
-            while not (await asyncio.wait({call}, timeout=_POLL_SECONDS))[0]:
-                await self._show_block_job(uuid, path, progress)
-        except asyncio.CancelledError:
-            call.cancel()
-            await asyncio.wait({call})
-            raise
-        try:
-            answer = call.result()
-        except NoSupport:
-            return await self._block_job_polled(uuid, path, progress)
-        if answer is None:
-            return None
-        type, target, source, state, error = answer
-        job = BlockJob("", BlockJobType(type), target, "", source, state=BlockJobState(state), error=error)
-        if progress is not None and (job.state is BlockJobState.COMPLETED or not job.state.ended):
-            progress(Progress(_BLOCK_LABELS[job.type], 1, 1))
-        return job
-
-    async def _block_job_polled(
-        self, uuid: str, path: str, progress: ProgressCallback | None
-    ) -> BlockJob | None:
-        """A libvirtd has no call that waits, and tells nobody how a job ended who did not listen."""
-        last = None
+        """Looks again and again: a call that waits would keep others from QEMU's monitor."""
+        last: BlockJobInfo | None = None
         while (info := await self._show_block_job(uuid, path, progress)) is not None:
             last = info
             if info.ready:
                 return BlockJob("", info.type, path, "", "")
             await asyncio.sleep(_POLL_SECONDS)
-        kind = last.type if last is not None else BlockJobType.UNKNOWN
-        return BlockJob("", kind, path, "", "", state=BlockJobState.COMPLETED)
+        try:
+            answer = await self._call("domain_block_job_wait", _dom(uuid), path, program=VIRTSNAP)
+        except NoSupport:
+            # A libvirtd tells nobody how a job ended who did not listen.
+            kind = last.type if last is not None else BlockJobType.UNKNOWN
+            return BlockJob("", kind, path, "", "", state=BlockJobState.COMPLETED)
+        if answer is None:
+            return None
+        type, target, source, state, error = answer
+        job = BlockJob("", BlockJobType(type), target, "", source, state=BlockJobState(state), error=error)
+        if progress is not None and job.state is BlockJobState.COMPLETED:
+            progress(Progress(_BLOCK_LABELS[job.type], 1, 1))
+        return job
 
     async def _show_block_job(
         self, uuid: str, path: str, progress: ProgressCallback | None

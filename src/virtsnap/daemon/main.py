@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with the given words (default: those of the process)."""
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="virtsnapd: %(message)s", stream=sys.stderr)
+    # It logs as errors what its callers know how to handle.
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
     logging.getLogger("virtsnap").setLevel(logging.DEBUG if options.verbose else logging.WARNING)
     try:
         config = _config(options)

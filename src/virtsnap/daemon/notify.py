@@ -22,7 +22,7 @@ def notify(*states: str) -> None:
             sock.sendall("\n".join(states).encode())
         except OSError as error:
             # Whoever wanted to know is gone: no reason to stop serving others.
-            logging.getLogger("virtsnap").warning("cannot notify '%s': %s", address, error.strerror)
+            logging.getLogger("virtsnap").info("cannot notify '%s': %s", address, error.strerror)
 
 
 def handed_over() -> dict[str, socket.socket]:

@@ -129,8 +129,10 @@ class DefinitionCalls(SaveCalls):
             if not config:
                 new = set_metadata(self._definition(record, False), _type(type), text, key, uri)
                 changed = replace(changed, live_xml=new.to_xml())
+            what = Change(EventKind.METADATA_CHANGE, {"type": type, "uri": uri or ""})
             with self.store.transaction() as tx:
                 tx.put_domain(changed)
+                tell(tx, changed, what)
                 tell(tx, changed, Change(EventKind.METADATA_CHANGE, {"type": type, "uri": uri or ""}))
 
     def _of_config(self, record: DomainRecord, flags: int, function: str) -> bool:

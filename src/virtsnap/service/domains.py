@@ -442,14 +442,14 @@ class DomainCalls(Context):
 # A daemon is asked the same of the same definitions every few seconds.
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _parsed(text: str) -> DomainDefinition:
     from virtsnap.formats.domain_xml import DomainDefinition
 
     return DomainDefinition.parse(text)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _inactive(text: str, secure: bool) -> str:
     definition = _parsed(text)
     return (definition if secure else definition.without_secrets()).to_inactive_xml()
@@ -486,16 +486,12 @@ async def _running(world: World) -> Monitor:
 
 async def _balloon_kib(record: DomainRecord, definition: DomainDefinition) -> int:
     """What the balloon leaves the guest; the definition's figure where nobody answers."""
-    from virtsnap.engine.world import query_path
-    from virtsnap.qemu.monitor import Monitor, MonitorLost
+    from virtsnap.service.questions import ask_soon
 
     if record.instance is None:
         return definition.current_memory_kib
     try:
-        async with await Monitor.connect(
-            query_path(record.instance.run_dir), timeout=_QUERY_SECONDS
-        ) as monitor:
-            answer = await monitor.execute("query-balloon")
-    except (MonitorLost, Failed):
+        answer = await ask_soon(record, "query-balloon", _QUERY_SECONDS)
+    except VirtsnapError:
         return definition.current_memory_kib
     return int(answer["actual"]) // 1024

@@ -1,21 +1,66 @@
-"""Short questions to a running QEMU by its second monitor, which no operation holds."""
+"""Short questions to a running QEMU by its second monitor, which no operation holds.
+
+QEMU serves one connection of it at a time. Within a process questions take turns, and who asks what is being
+asked already gets that answer: a daemon's clients all want to know the same.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from weakref import WeakValueDictionary
 
 from virtsnap.engine.world import query_path
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import OperationInvalid
 from virtsnap.qemu.monitor import Monitor, MonitorLost
 
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+_asked: dict[tuple[str, str], asyncio.Future[Any]] = {}
+"""Questions without arguments that are under way, by run folder and command."""
+
+
+_SECONDS = 30.0
+
 
 async def ask(record: DomainRecord, command: str, **arguments: Any) -> Any:
-    """What QEMU answers. Raises OperationInvalid when it does not run, Failed when it refuses."""
+    """What QEMU answers. Raises OperationInvalid when it does not run, Failed when it refuses, ResourceBusy
+    when it is busy with another process."""
+    if arguments or not command.startswith("query-"):
+        return await _ask(_run_dir(record), command, arguments, _SECONDS)
+    return await ask_soon(record, command, _SECONDS)
+
+
+async def ask_soon(record: DomainRecord, command: str, seconds: float) -> Any:
+    """The same of a query without arguments; `seconds`: how long it may take to be heard."""
+    key = (_run_dir(record), command)
+    asked = _asked.get(key)
+    if asked is None or asked.get_loop() is not asyncio.get_running_loop():
+        asked = _asked[key] = asyncio.ensure_future(_ask(key[0], command, {}, seconds))
+        asked.add_done_callback(lambda done: _answered(key, done))
+    return await asyncio.shield(asked)
+
+
+def _run_dir(record: DomainRecord) -> str:
     if record.instance is None:
         raise OperationInvalid("domain is not running")
-    try:
-        async with await Monitor.connect(query_path(record.instance.run_dir)) as monitor:
-            return await monitor.execute_raw(command, arguments)
-    except MonitorLost as error:
-        raise OperationInvalid("domain is not running") from error
+    return record.instance.run_dir
+
+
+def _answered(key: tuple[str, str], done: asyncio.Future[Any]) -> None:
+    if _asked.get(key) is done:
+        del _asked[key]
+    if not done.cancelled():
+        done.exception()  # whoever asked may have gone
+
+
+async def _ask(run_dir: str, command: str, arguments: dict[str, Any], seconds: float) -> Any:
+    turn = _turns.get(run_dir)
+    if turn is None:
+        turn = _turns[run_dir] = asyncio.Lock()
+    async with turn:
+        try:
+            async with await Monitor.connect(query_path(run_dir), timeout=seconds) as monitor:
+                return await monitor.execute_raw(command, arguments)
+        except MonitorLost as error:
+            raise OperationInvalid("domain is not running") from error

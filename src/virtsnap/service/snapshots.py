@@ -170,7 +170,7 @@ class SnapshotCalls(Context):
         return await gather(world, starts=starts)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def _document(snapshot: Snapshot, secure: bool, uuid: str) -> str:
     """Kept: clients that list snapshots ask for the document of each, again and again."""
     from virtsnap.formats.snapshot_xml import format_snapshot

@@ -49,6 +49,7 @@ _FORMS = {
     EventKind.AGENT_LIFECYCLE: _Form("agent_lifecycle", ("state", "reason")),
     EventKind.MIGRATION_ITERATION: _Form("migration_iteration", ("iteration",)),
     EventKind.JOB_COMPLETED: _Form("job_completed", ("stats",)),
+    EventKind.METADATA_CHANGE: _Form("metadata_change", ("type", "uri")),
 }
 
 
@@ -115,6 +116,8 @@ def _values(change: Change, form: _Form) -> tuple[Any, ...]:
         return change.number("phase"), *ends, change.text("auth"), []
     if change.kind is EventKind.JOB_COMPLETED:
         return (job_params(change.params("stats")),)
+    if change.kind is EventKind.METADATA_CHANGE:
+        return change.number("type"), change.text("uri") or None
     return tuple(change.values[name] for name in form.values)
 
 
@@ -127,4 +130,6 @@ def _change(kind: EventKind, values: list[Any]) -> Change:
         return Change(kind, found | {"auth": auth})
     if kind is EventKind.JOB_COMPLETED:
         return Change(kind, {"stats": values_of(values[0])})  # type: ignore[dict-item]
+    if kind is EventKind.METADATA_CHANGE:
+        return Change(kind, {"type": values[0], "uri": values[1] or ""})
     return Change(kind, dict(zip(_FORMS[kind].values, values, strict=True)))
