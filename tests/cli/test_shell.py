@@ -65,12 +65,15 @@ def test_interrupt_stops_the_command_and_not_the_shell() -> None:
             while wanted not in text:
                 text += os.read(keyboard, 4096)
 
-        wait_for(b"virtsnap # ")
-        os.write(keyboard, b"snapshot-create-as demo s\n")
-        wait_for(b"Snapshot: [42.10 %]")
-        process.send_signal(signal.SIGINT)
-        wait_for(b"error: interrupted\r\nvirtsnap # ")
-        os.write(keyboard, b"snapshot-list demo --name; quit\n")
-        assert process.wait() == 0
+        try:
+            wait_for(b"virtsnap # ")
+            os.write(keyboard, b"snapshot-create-as demo s\n")
+            wait_for(b"Snapshot: [42.10 %]")
+            process.send_signal(signal.SIGINT)
+            wait_for(b"error: interrupted\r\nvirtsnap # ")
+            os.write(keyboard, b"snapshot-list demo --name; quit\n")
+            assert process.wait() == 0
+        finally:
+            process.kill()
     os.close(keyboard)
     os.close(terminal)
