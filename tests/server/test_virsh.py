@@ -142,6 +142,17 @@ def test_an_operation_goes_on_when_its_client_has_gone(vm: Served) -> None:
     assert [snapshot.name for snapshot in snapshots] == ["left"]
 
 
+def test_nobody_waits_for_a_guest_that_does_not_restart(vm: Served) -> None:
+    """There is no system in it that would react to its power button."""
+    assert "domain is not running" in vm.virsh("reboot", "vm").stderr
+    vm.ok("start", "vm")
+    vm.ok("reboot", "vm")
+    vm.ok("reset", "vm")
+    vm.ok("reboot", "vm")
+    vm.ok("destroy", "vm")
+    assert "shut off" in vm.ok("domstate", "vm")
+
+
 def test_guests_outlive_the_daemon(vm: Served) -> None:
     vm.ok("start", "vm")
     id = vm.ok("domid", "vm")

@@ -17,6 +17,7 @@ from virtsnap.model.errors import Aborted, InternalRefused, OperationDenied, Vir
 from virtsnap.server.calls import HANDLERS
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.events import ClientEvents, Events
+from virtsnap.server.reboots import Reboots
 from virtsnap.server.session import Session
 from virtsnap.server.streams import Stream
 from virtsnap.service.interface import Service
@@ -65,6 +66,7 @@ class House(Protocol):
 
     consoles: Consoles
     events: Events
+    reboots: Reboots
     default_uri: str
 
     def service(self, readonly: bool) -> Service:
@@ -265,7 +267,8 @@ class Client:
         readonly = self._readonly or bool(flags & _READ_ONLY)
         uri = _accepted(name) or self._house.default_uri
         service, storage = self._house.service(readonly), self._house.storage(readonly)
-        self._session = Session(service, storage, uri, readonly, self._house.consoles, self._events)
+        shared = self._house.consoles, self._events, self._house.reboots
+        self._session = Session(service, storage, uri, readonly, *shared)
         self._frames.limit = FRAME_MAX
 
     async def _connect_close(self) -> None:

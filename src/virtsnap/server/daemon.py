@@ -17,6 +17,7 @@ from virtsnap.qemu.paths import socket_address
 from virtsnap.server.client import Client, Peer
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.events import Events
+from virtsnap.server.reboots import Reboots
 from virtsnap.service.interface import Service
 from virtsnap.service.storage import Storage
 
@@ -110,6 +111,7 @@ class Daemon:
         self.events = Events(service)
         self._servers: list[asyncio.Server] = []
         self._clients: dict[Client, asyncio.Task[None]] = {}
+        self.reboots = Reboots(self.start)
         self._calls: set[asyncio.Task[None]] = set()
 
     async def open(self, doors: list[Door]) -> None:

@@ -12,6 +12,7 @@ from virtsnap.wire.values import WireDomain, WireSnapshot
 if TYPE_CHECKING:
     from virtsnap.server.consoles import Consoles
     from virtsnap.server.events import ClientEvents
+    from virtsnap.server.reboots import Reboots
     from virtsnap.service.storage import Storage
 
 
@@ -25,6 +26,7 @@ class Session:
     readonly: bool
     consoles: Consoles
     events: ClientEvents
+    reboots: Reboots
 
     async def domain(self, dom: WireDomain) -> WireDomain:
         """The domain as it is now: clients keep names and ids that are long out of date. Raises NoDomain."""

@@ -88,19 +88,22 @@ async def domain_shutdown_flags(session: Session, dom: WireDomain, flags: int) -
 
 
 async def domain_reboot(session: Session, dom: WireDomain, flags: int) -> None:
-    await session.service.reboot(dom.uuid_text, flags)
+    await session.reboots.ask(dom.uuid_text, session.service.reboot(dom.uuid_text, flags))
 
 
 async def domain_reset(session: Session, dom: WireDomain, flags: int) -> None:
     only(flags, 0, "qemuDomainReset")
+    await session.reboots.give_up(dom.uuid_text)
     await session.service.reset(dom.uuid_text)
 
 
 async def domain_destroy(session: Session, dom: WireDomain) -> None:
+    await session.reboots.give_up(dom.uuid_text)
     await session.service.destroy(dom.uuid_text)
 
 
 async def domain_destroy_flags(session: Session, dom: WireDomain, flags: int) -> None:
+    await session.reboots.give_up(dom.uuid_text)
     await session.service.destroy(dom.uuid_text, flags)
 
 
