@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from virtsnap.wire.frames import Kind, Status
 
 pytestmark = pytest.mark.real
 POOL = "<pool type='dir'><name>p</name><target><path>{path}</path></target></pool>"
+DOMAIN = (
+    "<domain type='qemu'><name>{name}</name><memory>32768</memory><os><type machine='pc'>hvm</type></os>"
+    "<devices><disk type='file'><driver name='qemu' type='{format}'/><source file='{path}'/>"
+    "<target dev='vda'/></disk></devices></domain>"
+)
 VOLUME = "<volume><name>{name}</name><capacity>4096</capacity><allocation>0</allocation></volume>"
 
 
@@ -70,6 +76,55 @@ def test_an_image_that_is_used_is_left_alone(served: Served, images: Path) -> No
         client.call("domain_undefine", domain)
         assert client.call("storage_vol_delete", volume, 0) is None
     assert not (images / "u.raw").exists()
+
+
+def test_what_a_domain_or_a_snapshot_stands_on_is_left_alone(served: Served, images: Path) -> None:
+    def made(name: str, *below: str) -> None:
+        backing = ["-b", str(images / below[0]), "-F", below[1]] if below else []
+        size = [] if below else ["1M"]
+        form = "raw" if name.endswith("raw") else "qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", form, *backing, images / name, *size], check=True)
+
+    made("base.raw")
+    made("middle.qcow2", "base.raw", "raw")
+    made("top.qcow2", "middle.qcow2", "qcow2")
+    with Raw(served.socket) as client:
+        client.open()
+        domain = client.call(
+            "domain_define_xml", DOMAIN.format(name="s", format="qcow2", path=images / "top.qcow2")
+        )
+
+        def refused(name: str) -> str:
+            texts = {
+                client.call("storage_vol_delete", ("p", name, ""), 0).message,
+                client.call("storage_vol_resize", ("p", name, ""), 2 << 20, 0).message,
+                client.call("storage_vol_upload", ("p", name, ""), 0, 0, 0).message,
+            }
+            assert len(texts) == 1
+            return texts.pop()
+
+        for name in ("base.raw", "middle.qcow2", "top.qcow2"):
+            assert refused(name).endswith(f"volume '{name}' is used by domain 's'")
+        # What a guest writes into its raw disk does not make it another format.
+        raw = client.call(
+            "domain_define_xml", DOMAIN.format(name="r", format="raw", path=images / "base.raw")
+        )
+        (images / "base.raw").write_bytes((images / "middle.qcow2").read_bytes())
+        assert "<format type='raw'/>" in client.call("storage_vol_get_xml_desc", ("p", "base.raw", ""), 0)
+        client.call("domain_undefine", raw)
+        (images / "base.raw").write_bytes(bytes(1 << 20))
+        wanted = "<disks><disk name='vda' snapshot='external'/></disks>"
+        taken = client.call(
+            "domain_snapshot_create_xml",
+            domain,
+            f"<domainsnapshot><name>one</name>{wanted}</domainsnapshot>",
+            16,
+        )
+        assert refused("top.qcow2").endswith("volume 'top.qcow2' is used by snapshot 'one' of domain 's'")
+        client.call("domain_snapshot_delete", taken, 0)
+        client.call("domain_undefine", domain)
+        for name in ("top.qcow2", "middle.qcow2", "base.raw"):
+            assert client.call("storage_vol_delete", ("p", name, ""), 0) is None
 
 
 def test_data_comes_and_goes_in_pieces(served: Served, images: Path) -> None:

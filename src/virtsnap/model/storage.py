@@ -53,3 +53,15 @@ class VolumeRequest:
     allocation: int | None = None
     backing: str | None = None
     backing_format: str | None = None
+
+
+@dataclass(frozen=True)
+class User:
+    """A domain, or a snapshot of it, that names an image or has one that stands on it."""
+
+    domain: str
+    snapshot: str | None = None
+
+    def __str__(self) -> str:
+        of = f"domain '{self.domain}'"
+        return of if self.snapshot is None else f"snapshot '{self.snapshot}' of {of}"

@@ -1,7 +1,10 @@
 """Storage pools of type dir: folders, so that tools find images and make new ones.
 
 A pool is a note in ROOT/pools; its volumes are the files in its folder. An image that a domain or a snapshot
-uses is neither deleted nor resized nor written to from here.
+uses, or has an image on top of, is neither deleted nor resized nor written to from here.
+
+The format of a file is what a domain or a snapshot says, where one does: a guest can write a qcow2 header
+into its raw disk. Of any other file it is what the content looks like.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import logging
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -35,6 +39,7 @@ from virtsnap.model.errors import (
     VolumeExists,
 )
 from virtsnap.model.storage import Pool, Space, Volume
+from virtsnap.service.image_users import formats, users
 from virtsnap.store.database import Store, open_store
 
 
@@ -165,12 +170,13 @@ class Storage:
         """Those of an active pool, by name. Raises OperationInvalid when it is not active."""
         pool = self._active(uuid)
         found = []
+        known = formats(self._store)
         try:
             names = sorted(os.listdir(pool.path))
         except OSError as error:
             raise SystemRefused(f"cannot open path '{pool.path}': {error.strerror}") from error
         for name in names:
-            volume = _volume(pool, name)
+            volume = _volume(pool, name, known)
             if volume is not None:
                 found.append(volume)
         return found
@@ -179,7 +185,7 @@ class Storage:
         """Raises NoPool, NoVolume."""
         pool = self.pool(name=pool_name)
         self._active(pool.uuid)
-        volume = _volume(pool, name)
+        volume = _volume(pool, name, formats(self._store))
         if volume is None:
             raise NoVolume(f"no storage vol with matching name '{name}'")
         return volume
@@ -188,8 +194,10 @@ class Storage:
         """The volume at a path, of an active pool. Raises NoVolume."""
         folder, name = os.path.split(os.path.normpath(path)) if path.startswith("/") else ("", "")
         for pool in self.pools():
-            if pool.active and pool.path == folder and (volume := _volume(pool, name)) is not None:
-                return pool, volume
+            if pool.active and pool.path == folder:
+                volume = _volume(pool, name, formats(self._store))
+                if volume is not None:
+                    return pool, volume
         raise NoVolume(f"no storage vol with matching path '{path}'")
 
     def volume_xml(self, pool_name: str, name: str) -> str:
@@ -229,10 +237,10 @@ class Storage:
             await _allocate(path, wish.capacity if wish.allocation is None else wish.allocation)
         return self.volume(pool.name, wish.name)
 
-    def delete(self, pool_name: str, name: str) -> None:
+    async def delete(self, pool_name: str, name: str) -> None:
         """Raises ResourceBusy when a domain or a snapshot needs it."""
         self._writable("virStorageVolDelete")
-        path = self._free(pool_name, name)
+        path = await self._free(pool_name, name)
         try:
             os.unlink(path)
         except OSError as error:
@@ -244,7 +252,7 @@ class Storage:
 
         self._writable("virStorageVolResize")
         volume = self.volume(pool_name, name)
-        path = self._free(pool_name, name)
+        path = await self._free(pool_name, name)
         if capacity < volume.capacity and not shrink:
             raise InvalidArg(
                 "Can't shrink capacity below current capacity unless shrink flag explicitly specified"
@@ -252,9 +260,9 @@ class Storage:
         option = ["--shrink"] if shrink else []
         await images.run("qemu-img", "resize", "-q", "-f", volume.format, *option, path, str(capacity))
 
-    def open(self, pool_name: str, name: str, *, write: bool) -> int:
+    async def open(self, pool_name: str, name: str, *, write: bool) -> int:
         """A descriptor of the volume. Raises ResourceBusy when it is to be written to and used."""
-        path = self._free(pool_name, name) if write else self.volume(pool_name, name).path
+        path = await self._free(pool_name, name) if write else self.volume(pool_name, name).path
         if write:
             self._writable("virStorageVolUpload")
         try:
@@ -264,24 +272,12 @@ class Storage:
 
     # --- both ------------------------------------------------------------------------------------------
 
-    def _free(self, pool_name: str, name: str) -> str:
+    async def _free(self, pool_name: str, name: str) -> str:
         """The path of a volume that nobody needs."""
-        from virtsnap.formats.domain_xml import DomainDefinition
-
         path = self.volume(pool_name, name).path
-        used = dict.fromkeys(self._store.image_owners(path))
-        for record in self._store.domains():
-            for text in (record.config_xml, record.live_xml):
-                if text is not None and record.uuid not in used:
-                    sources = [disk.source for disk in DomainDefinition.parse(text).disks]
-                    if any(
-                        one is not None and os.path.realpath(one) == os.path.realpath(path) for one in sources
-                    ):
-                        used[record.uuid] = None
-        for uuid in used:
-            user = self._store.domain(uuid)
-            if user is not None:
-                raise ResourceBusy(f"volume '{name}' is used by domain '{user.name}'")
+        needed = await users(self._store, path)
+        if needed:
+            raise ResourceBusy(f"volume '{name}' is used by {needed[0]}")
         return path
 
     def _active(self, uuid: str) -> Pool:
@@ -323,8 +319,8 @@ async def _allocate(path: str, size: int) -> None:
         os.close(descriptor)
 
 
-def _volume(pool: Pool, name: str) -> Volume | None:
-    """A plain file of the folder; nothing else is a volume."""
+def _volume(pool: Pool, name: str, known: Mapping[str, str]) -> Volume | None:
+    """A plain file of the folder; nothing else is a volume. `known`: formats by path."""
     if not is_volume_name(name):
         return None
     path = os.path.join(pool.path, name)
@@ -336,7 +332,9 @@ def _volume(pool: Pool, name: str) -> Volume | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return None
-        header = qcow2.parse(os.pread(descriptor, qcow2.HEADER_BYTES, 0))
+        header = None
+        if known.get(path) in (None, "qcow2"):
+            header = qcow2.parse(os.pread(descriptor, qcow2.HEADER_BYTES, 0))
     finally:
         os.close(descriptor)
     backing = header.backing if header is not None else None

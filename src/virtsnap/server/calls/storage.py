@@ -208,7 +208,7 @@ async def storage_vol_create_xml(session: Session, pool: WirePool, xml: str, fla
 
 async def storage_vol_delete(session: Session, vol: WireVolume, flags: int) -> None:
     only(flags, 0, "storageVolDelete")
-    session.storage.delete(vol[0], vol[1])
+    await session.storage.delete(vol[0], vol[1])
 
 
 async def storage_vol_resize(session: Session, vol: WireVolume, capacity: int, flags: int) -> None:
@@ -220,7 +220,7 @@ async def storage_vol_download(
     session: Session, stream: Stream, vol: WireVolume, offset: int, length: int, flags: int
 ) -> None:
     only(flags, 0, "storageVolDownload")
-    descriptor = session.storage.open(vol[0], vol[1], write=False)
+    descriptor = await session.storage.open(vol[0], vol[1], write=False)
     stream.source = FileSource(descriptor, offset, length)
 
 
@@ -228,5 +228,5 @@ async def storage_vol_upload(
     session: Session, stream: Stream, vol: WireVolume, offset: int, length: int, flags: int
 ) -> None:
     only(flags, 0, "storageVolUpload")
-    descriptor = session.storage.open(vol[0], vol[1], write=True)
+    descriptor = await session.storage.open(vol[0], vol[1], write=True)
     stream.source = FileSource(descriptor, offset, length, write=True)
