@@ -15,6 +15,7 @@ from virtsnap.wire.frames import FRAME_MAX, Frame, Kind, Status
 from virtsnap.wire.keepalive import PING, PONG
 from virtsnap.wire.procedures import KEEPALIVE, REMOTE
 from virtsnap.wire.values import WireDomain
+from virtsnap.wire.xdr import STRING_MAX
 
 pytestmark = pytest.mark.real
 NOBODY = WireDomain("nobody", bytes(16), -1)
@@ -146,6 +147,7 @@ def test_first_things_first(served: Served) -> None:
     [
         ("xen:///system", 5, "no connection driver available for xen:///system"),
         ("qemu:///bogus", 1, "internal error: unexpected qemu URI path '/bogus', try qemu:///system"),
+        ("qemu://[/system", 5, "no connection driver available for qemu://[/system"),
         ("qemu://host/system", 5, "no connection driver available for qemu://host/system"),
         (None, 1, "internal error: connection not open"),
     ],
@@ -244,3 +246,45 @@ def test_a_domain_that_is_not_there(served: Served) -> None:
     with Raw(served.socket) as client:
         error = client.open().call("domain_get_state", NOBODY, 0)
         assert error.code == 42
+
+
+def test_an_error_that_repeats_too_much_is_cut(served: Served) -> None:
+    with Raw(served.socket) as client:
+        error = client.open().call("domain_lookup_by_name", "x" * STRING_MAX)
+        assert (error.code, len(error.message)) == (42, 1023)
+        assert client.call("connect_get_type") == "QEMU"
+
+
+def test_who_says_good_bye_and_talks_on_is_not_heard(served: Served) -> None:
+    for _ in range(20):
+        with Raw(served.socket) as client:
+            client.open().send("connect_close")
+            try:
+                for _ in range(200):
+                    client.send("connect_get_type")
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            while client.receive() is not None:
+                pass
+    _lives(served)
+
+
+def test_read_only_sees_no_secrets(served: Served) -> None:
+    served.define("secret", "<graphics type='vnc' passwd='hush'/>")
+    try:
+        with Raw(Path(f"{served.socket}-ro")) as client:
+            dom = client.open().call("domain_lookup_by_name", "secret")
+            for flags in range(16):
+                answer = client.call("domain_get_xml_desc", dom, flags)
+                if flags & 9:  # SECURE, and MIGRATABLE, which is meant for another host
+                    assert (answer.code, answer.message) == (
+                        29,
+                        "operation forbidden: virDomainGetXMLDesc with secure flag",
+                    )
+                else:
+                    assert "<graphics type='vnc'" in answer
+                    assert "hush" not in answer
+        assert "hush" in served.ok("dumpxml", "secret", "--security-info")
+        assert "hush" in served.ok("dumpxml", "secret", "--migratable", "--security-info")
+    finally:
+        served.ok("undefine", "secret")

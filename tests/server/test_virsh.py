@@ -105,6 +105,50 @@ def test_a_client_that_leaves_gives_its_console_back(vm: Served) -> None:
                 assert "Active console session" in answer.message
 
 
+def _descriptors(vm: Served) -> int:
+    return len(os.listdir(f"/proc/{vm.process.pid}/fd"))
+
+
+def test_clients_that_leave_in_the_middle_of_a_stream_leave_nothing(vm: Served) -> None:
+    vm.ok("start", "vm")
+    with Raw(vm.socket) as client:
+        dom = client.open().call("domain_lookup_by_name", "vm")
+        before = _descriptors(vm)
+        for turn in range(30):
+            with Raw(vm.socket) as rude:
+                rude.open()
+                rude.send("domain_open_console", dom, None, 1)
+                rude.send("domain_screenshot", dom, 0, 0)
+                if turn % 2:
+                    rude.receive()
+        while client.call("domain_open_console", dom, None, 0) is not None:
+            pass  # they are being seen off
+        while _descriptors(vm) > before + 1:
+            client.call("connect_get_type")
+
+
+def test_a_stream_keeps_its_serial(vm: Served) -> None:
+    vm.ok("start", "vm")
+    with Raw(vm.socket) as client:
+        dom = client.open().call("domain_lookup_by_name", "vm")
+        before = _descriptors(vm)
+        call = client.send("domain_open_console", dom, None, 0)
+        first = client.receive()
+        client.socket.sendall(call.pack())
+        second = client.receive()
+        assert first is not None
+        assert second is not None
+        assert (first.status, second.status) == (Status.OK, Status.ERROR)
+        assert (
+            client.value(second).message == f"internal error: serial {call.serial} is that of an open stream"
+        )
+        assert _descriptors(vm) == before + 1
+        end = client.exchange(call.stream(status=Status.OK))
+        assert end is not None
+        assert (end.kind, end.status) == (Kind.STREAM, Status.OK)
+        assert _descriptors(vm) == before
+
+
 def test_calls_of_one_client_run_side_by_side(vm: Served) -> None:
     """A call that waits for a domain's lock holds up no other one."""
     vm.ok("start", "vm")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -32,7 +32,7 @@ from virtsnap.wire.errors import (
     not_supported,
     unknown_procedure,
 )
-from virtsnap.wire.frames import FRAME_MAX, Frame, FrameReader, Kind, ProtocolError, Status
+from virtsnap.wire.frames import FRAME_MAX, PAYLOAD_MAX, Frame, FrameReader, Kind, ProtocolError, Status
 from virtsnap.wire.keepalive import PING, Keepalive
 from virtsnap.wire.procedures import ERROR, KEEPALIVE, PROGRAMS, Procedure
 from virtsnap.wire.xdr import XdrError, pack
@@ -122,6 +122,7 @@ class Client:
         self._events = ClientEvents(house.events, self.post)
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._cancelled: set[int] = set()
+        self._waits: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     async def run(self) -> None:
@@ -132,6 +133,8 @@ class Client:
                 self._keepalive.heard(self._loop.time())
                 for frame in self._frames.feed(data):
                     await self._take(frame)
+                    if self._closing:
+                        break
         except ProtocolError as error:
             logger.warning("client %s: %s", self.peer, error)
         except ConnectionError:
@@ -140,6 +143,8 @@ class Client:
             self._closing = True
             pulse.cancel()
             self._events.close()
+            for task in self._waits:
+                task.cancel()
             for stream in list(self._streams.values()):
                 await stream.close()
             self._writer.close()
@@ -160,58 +165,61 @@ class Client:
         elif frame.kind is Kind.CALL:
             await self._room.acquire()
             task = self._house.start(self._serve(frame), f"{frame.procedure} of {self.peer}")
-            self._calls[frame.serial] = task
-            task.add_done_callback(lambda task: self._over(frame.serial, task))
+            serial = frame.serial
+            self._calls[serial] = task
+            task.add_done_callback(lambda task: self._over(serial, task))
             if not self._known or self._session is None:
                 await asyncio.wait({task})  # until the connection is open, one after the other
         else:
             raise ProtocolError(f"a client does not send {frame.kind.name}")
 
     async def _serve(self, frame: Frame) -> None:
+        call = replace(frame, payload=b"")  # a client that does not read its answers keeps only this of them
         stream: Stream | None = None
         try:
-            procedure = self._procedure(frame)
+            procedure = self._procedure(call)
             if procedure.streams:
-                stream = Stream(frame, self.send, self._forget)
-            payload = procedure.pack_answer(await self._call(procedure, frame, stream))
-            answer = frame.answer(payload)
+                stream = Stream(call, self.send, self._forget)
+            work = self._call(procedure, frame, stream)
+            del frame
+            payload = procedure.pack_answer(await work)
+            if len(payload) > PAYLOAD_MAX:
+                raise XdrError(f"{len(payload)} bytes are too many")
+            answer = call.answer(payload)
         except VirtsnapError as error:
-            answer = _refusal(frame, error)
+            answer = _refusal(call, error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if frame.serial not in self._cancelled or task is None or task.uncancel():
+            if call.serial not in self._cancelled or task is None or task.uncancel():
                 raise
-            answer = _refusal(frame, Aborted("canceled by client"))
+            answer = _refusal(call, Aborted("canceled by client"))
         except XdrError as error:
-            logger.warning("client %s: answer to %d: %s", self.peer, frame.procedure, error)
-            answer = _refusal(frame, WireError(RPC, FROM_RPC, "Unable to encode message payload"))
+            logger.warning("client %s: answer to %d: %s", self.peer, call.procedure, error)
+            answer = _refusal(call, WireError(RPC, FROM_RPC, "Unable to encode message payload"))
         except Exception as error:
-            logger.exception("client %s: call %d", self.peer, frame.procedure)
-            answer = _refusal(frame, InternalRefused(f"{type(error).__name__}: {error}"))
-        self._calls.pop(frame.serial, None)  # too late to cancel it
-        if stream is not None and answer.status is Status.ERROR and stream.source is not None:
-            stream.source.close()
-        elif stream is not None and stream.source is not None:
-            self._streams[_key(frame)] = stream
-        with contextlib.suppress(ConnectionError):
+            logger.exception("client %s: call %d", self.peer, call.procedure)
+            answer = _refusal(call, InternalRefused(f"{type(error).__name__}: {error}"))
+        self._calls.pop(call.serial, None)  # too late to cancel it
+        begun = False
+        try:
             await self.send(answer)
-            if stream is not None and stream.source is not None:
-                await self._begin(stream)
+            begun = stream is not None and answer.status is Status.OK and stream.start()
+        except ConnectionError:
+            pass
+        finally:
+            if stream is not None and not begun:
+                await stream.close()
 
     def _over(self, serial: int, task: asyncio.Task[None]) -> None:
         self._room.release()
+        self._waits.discard(task)
         self._cancelled.discard(serial)
         if self._calls.get(serial) is task:
             del self._calls[serial]
 
-    async def _begin(self, stream: Stream) -> None:
-        if self._closing:
-            await stream.close()
-        else:
-            stream.start()
-
-    def _forget(self, call: Frame) -> None:
-        self._streams.pop(_key(call), None)
+    def _forget(self, stream: Stream) -> None:
+        if self._streams.get(_key(stream.call)) is stream:
+            del self._streams[_key(stream.call)]
 
     def _procedure(self, frame: Frame) -> Procedure:
         program = PROGRAMS.get(frame.program)
@@ -240,10 +248,17 @@ class Client:
         handler = HANDLERS[procedure.program].get(procedure.number)
         if handler is None:
             raise not_supported(procedure.api)
+        if procedure.name in _ONLY_WAIT and (task := asyncio.current_task()) is not None:
+            self._waits.add(task)
+            if self._closing:
+                raise asyncio.CancelledError
         if stream is None:
             return await handler(self._session, *arguments)
+        if _key(frame) in self._streams:
+            raise InternalRefused(f"serial {frame.serial} is that of an open stream")
         if len(self._streams) >= _STREAMS_MAX:
             raise InternalRefused("too many streams")
+        self._streams[_key(frame)] = stream
         return await handler(self._session, stream, *arguments)
 
     # --- until the connection is open -----------------------------------------------------------------
@@ -272,7 +287,14 @@ class Client:
         self._frames.limit = FRAME_MAX
 
     async def _connect_close(self) -> None:
-        self._loop.call_soon(self._reader.feed_eof)
+        self._loop.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        """As if the client had hung up: what it sends from now on is not looked at."""
+        self._closing = True
+        if not self._writer.is_closing():
+            self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        self._reader.feed_eof()
 
     async def _cancel_call(self, serial: int) -> None:
         """Undo what a call has begun; its answer says so. Quiet when it is over already."""
@@ -299,6 +321,8 @@ class Client:
 
     def post(self, frame: Frame) -> None:
         """Send without waiting; a client that leaves too much of that unread is given up."""
+        if self._closing:
+            return
         if self._writer.transport.get_write_buffer_size() > _UNREAD_MAX:
             self._give_up("does not read")
         elif not self._writer.is_closing():
@@ -324,6 +348,8 @@ _GREETINGS = frozenset(
     {"auth_list", "connect_open", "connect_close", "connect_supports_feature", "cancel_call"}
 )
 """Calls on the connection itself, whose names are nobody else's."""
+_ONLY_WAIT = frozenset({"domain_block_job_wait"})
+"""Calls that end with their client: they do nothing, and may take forever."""
 
 
 def _key(frame: Frame) -> tuple[int, int, int]:
@@ -338,7 +364,10 @@ def _accepted(name: str) -> str:
     """The URI that a client opens; empty for any. Raises WireError for one that is not ours."""
     if not name:
         return ""
-    parts = urlsplit(name)
+    try:
+        parts = urlsplit(name)
+    except ValueError as error:
+        raise WireError(NO_CONNECT, FROM_NONE, f"no connection driver available for {name}") from error
     if parts.scheme != "qemu" or parts.netloc:
         raise WireError(NO_CONNECT, FROM_NONE, f"no connection driver available for {name}")
     if parts.path not in _URI_PATHS:

@@ -32,6 +32,11 @@ class Consoles:
             descriptor = await _open(path)
         except OSError as error:
             raise InternalRefused(f"unable to open console {path}: {error.strerror}") from error
+        if path in self._held:  # somebody was faster
+            if not force:
+                os.close(descriptor)
+                raise OperationFailed("Active console session exists for this domain")
+            self._held[path].close()
         source = LineSource(descriptor, lambda: self._release(path, source))
         self._held[path] = source
         return source

@@ -8,12 +8,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from virtsnap.model.errors import InternalRefused
 from virtsnap.model.event import DomainEvent, EventKind
 from virtsnap.service.interface import Service
 from virtsnap.wire.events import message
 from virtsnap.wire.frames import Frame
+from virtsnap.wire.xdr import XdrError
 
 logger = logging.getLogger("virtsnap.server")
+_WISHES_MAX = 16384
+"""Registrations of one client."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,11 @@ class Events:
     def _tell(self, event: DomainEvent) -> None:
         for wish in list(self._wishes.values()):
             if wish.kind is event.kind and wish.uuid in (None, event.uuid):
-                frame = message(event, wish.callback)
+                try:
+                    frame = message(event, wish.callback)
+                except XdrError as error:
+                    logger.warning("event %s of domain '%s': %s", event.kind.name, event.name, error)
+                    return
                 if frame is not None:
                     wish.tell(frame)
 
@@ -90,18 +98,29 @@ class ClientEvents:
         """Returns the callback's id. `kind` None: what never happens here."""
         number = self._next
         self._next += 1
-        self._keys.add(number)
-        if kind is not None:
-            await self._events.add((self, number), Registration(self._tell, kind, uuid, number))
+        await self._add(number, None if kind is None else Registration(self._tell, kind, uuid, number))
         return number
 
     async def register_old(self, kind: EventKind) -> bool:
         """For clients that know no ids; of any domain. False when that is done already."""
         if kind.name in self._keys:
             return False
-        self._keys.add(kind.name)
-        await self._events.add((self, kind.name), Registration(self._tell, kind, None, None))
+        await self._add(kind.name, Registration(self._tell, kind, None, None))
         return True
+
+    async def _add(self, key: int | str, wish: Registration | None) -> None:
+        if len(self._keys) >= _WISHES_MAX:
+            raise InternalRefused("too many event callbacks")
+        self._keys.add(key)
+        if wish is None:
+            return
+        try:
+            await self._events.add((self, key), wish)
+        except BaseException:
+            self._keys.discard(key)
+            raise
+        if key not in self._keys:  # the client has gone meanwhile
+            self._events.remove((self, key))
 
     def deregister(self, key: int | str) -> bool:
         """False when there is none of that key."""

@@ -91,8 +91,8 @@ class FileSource:
                 done = os.pwrite(self._descriptor, data, self._at)
                 self._count(data[:done])
                 data = data[done:]
-        except OSError as error:
-            text = f"cannot write to stream: {error.strerror}"
+        except (OSError, OverflowError) as error:
+            text = f"cannot write to stream: {error}"
             raise WireError(_OPERATION_FAILED, FROM_STREAMS, f"operation failed: {text}") from error
 
     def _count(self, data: bytes) -> None:
@@ -176,18 +176,22 @@ class Stream:
     """
 
     def __init__(
-        self, call: Frame, send: Callable[[Frame], Awaitable[None]], ended: Callable[[Frame], None]
+        self, call: Frame, send: Callable[[Frame], Awaitable[None]], ended: Callable[[Stream], None]
     ) -> None:
-        self._call = call
+        self.call = call
         self._send = send
         self._ended = ended
         self._pump: asyncio.Task[None] | None = None
+        self._over = False
         self.source: Source | None = None
         """Set by the call that has the stream."""
 
-    def start(self) -> None:
-        """The answer is out: data may follow."""
-        self._pump = asyncio.create_task(self._run())
+    def start(self) -> bool:
+        """The answer is out: data may follow. False when it is over already, or never was."""
+        if self._over or self.source is None:
+            return False
+        self._pump = asyncio.create_task(self._run(self.source))
+        return True
 
     async def take(self, frame: Frame) -> None:
         """What the client sends on the stream: data, or its end, good or bad."""
@@ -205,27 +209,38 @@ class Stream:
                 WireError(_OPERATION_FAILED, FROM_STREAMS, "operation failed: the stream has no holes")
             )
         else:
-            await self._send(self._call.stream(status=Status.OK))
+            await self._send(self.call.stream(status=Status.OK))
 
     async def close(self) -> None:
         """End it without a word."""
-        self._ended(self._call)
+        self._over = True
+        self._ended(self)
         if self.source is not None:
             self.source.close()
         if self._pump is not None and self._pump is not asyncio.current_task():
             self._pump.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pump
+            await asyncio.wait({self._pump})
 
     async def _fail(self, error: VirtsnapError) -> None:
         await self.close()
-        await self._send(self._call.stream(pack(ERROR, info_of(error)), Status.ERROR))
+        await self._send(self.call.stream(pack(ERROR, info_of(error)), Status.ERROR))
 
-    async def _run(self) -> None:
-        assert self.source is not None
-        while data := await self.source.read():
-            await self._send(self._call.stream(data))
-        # Nothing more to read; the client ends the stream when it likes.
-        if isinstance(self.source, FileSource) and self.source.writes:
-            return
-        await self._send(self._call.stream())
+    async def _run(self, source: Source) -> None:
+        try:
+            while data := await self._read(source):
+                await self._send(self.call.stream(data))
+            # Nothing more to read; the client ends the stream when it likes.
+            if not (isinstance(source, FileSource) and source.writes):
+                await self._send(self.call.stream())
+        except VirtsnapError as error:
+            with contextlib.suppress(ConnectionError):
+                await self._fail(error)
+        except ConnectionError:
+            await self.close()
+
+    async def _read(self, source: Source) -> bytes:
+        try:
+            return await source.read()
+        except (OSError, OverflowError) as error:
+            text = f"operation failed: cannot read from stream: {error}"
+            raise WireError(_OPERATION_FAILED, FROM_STREAMS, text) from error

@@ -360,7 +360,7 @@ class DomainCalls(Context):
     async def domain_xml(self, uuid: str, flags: int = 0) -> str:
         """virDomainGetXMLDesc. Raises NoDomain."""
         flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
-        if flag & DomainXml.SECURE:
+        if flag & (DomainXml.SECURE | DomainXml.MIGRATABLE):
             self.may_see_secrets("virDomainGetXMLDesc")
         record = await self.look(uuid)
         if flag & (DomainXml.INACTIVE | DomainXml.MIGRATABLE) or record.live_xml is None:

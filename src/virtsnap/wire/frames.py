@@ -15,6 +15,7 @@ FRAME_MAX = 4 + 32 * 1024 * 1024
 STREAM_CHUNK = 262_120
 """As much data as libvirt itself puts into one stream message."""
 _HEADER = struct.Struct(">IIIiiIi")
+PAYLOAD_MAX = FRAME_MAX - _HEADER.size
 
 
 class ProtocolError(Exception):
