@@ -248,6 +248,22 @@ def test_a_domain_that_is_not_there(served: Served) -> None:
         assert error.code == 42
 
 
+def test_nothing_is_called_nothing(served: Served) -> None:
+    with Raw(served.socket) as client:
+        client.open()
+        for name, code in (
+            ("domain_lookup_by_name", 42),
+            ("storage_pool_lookup_by_name", 49),
+            ("storage_pool_lookup_by_target_path", 49),
+            ("storage_vol_lookup_by_path", 50),
+            ("network_lookup_by_name", 43),
+            ("node_device_lookup_by_name", 53),
+        ):
+            for text in ("", "/", ".", "..", "../x", "a/../b", "%n%s", "'", "\n"):
+                assert client.call(name, text).code == code, (name, text)
+            assert client.call(name, "\udcff").code in (8, code)  # bytes that are no text
+
+
 def test_an_error_that_repeats_too_much_is_cut(served: Served) -> None:
     with Raw(served.socket) as client:
         error = client.open().call("domain_lookup_by_name", "x" * STRING_MAX)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire import fuzz
 from virtsnap.wire.frames import Frame, FrameReader, Kind, Status
 from virtsnap.wire.procedures import ERROR, PROGRAMS
 from virtsnap.wire.values import ErrorInfo, WireDomain
@@ -61,8 +60,3 @@ def test_what_they_say() -> None:
     assert procedure is not None
     callback, (who, kind, detail) = procedure.unpack_arguments(event.payload)
     assert (callback, who.name, kind, detail) == (1, "vm", 3, 0)  # suspended: paused
-
-
-def test_spoilt_frames_are_errors_of_the_protocol_and_nothing_else() -> None:
-    """A sample; `python -m tests.wire.fuzz` goes on for a million."""
-    assert fuzz.run(20_000) > 10_000

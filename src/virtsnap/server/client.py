@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from virtsnap.model.errors import Aborted, InternalRefused, OperationDenied, VirtsnapError
+from virtsnap.model.errors import Aborted, InternalRefused, InvalidArg, OperationDenied, VirtsnapError
 from virtsnap.server.calls import HANDLERS
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.events import ClientEvents, Events
@@ -196,6 +196,8 @@ class Client:
         except XdrError as error:
             logger.warning("client %s: answer to %d: %s", self.peer, call.procedure, error)
             answer = _refusal(call, WireError(RPC, FROM_RPC, "Unable to encode message payload"))
+        except UnicodeEncodeError:
+            answer = _refusal(call, InvalidArg("a string is not valid UTF-8"))
         except Exception as error:
             logger.exception("client %s: call %d", self.peer, call.procedure)
             answer = _refusal(call, InternalRefused(f"{type(error).__name__}: {error}"))

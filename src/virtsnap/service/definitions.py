@@ -133,7 +133,6 @@ class DefinitionCalls(SaveCalls):
             with self.store.transaction() as tx:
                 tx.put_domain(changed)
                 tell(tx, changed, what)
-                tell(tx, changed, Change(EventKind.METADATA_CHANGE, {"type": type, "uri": uri or ""}))
 
     def _of_config(self, record: DomainRecord, flags: int, function: str) -> bool:
         """The flags mean the definition, not what runs."""

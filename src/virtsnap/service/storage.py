@@ -72,7 +72,9 @@ class Storage:
         for pool in self.pools():
             if pool.uuid == uuid or pool.name == name or pool.path == path:
                 return pool
-        what, value = next((w, v) for w, v in (("uuid", uuid), ("name", name), ("target path", path)) if v)
+        what, value = next(
+            (w, v) for w, v in (("uuid", uuid), ("name", name), ("target path", path)) if v is not None
+        )
         raise NoPool(f"no storage pool with matching {what} '{value}'")
 
     def define(self, xml: str, *, start: bool = False) -> Pool:
