@@ -34,6 +34,7 @@ from virtsnap.model.flags import (
     SnapshotDelete,
     SnapshotRevert,
 )
+from virtsnap.model.host import NodeInfo
 from virtsnap.model.job import JobInfo, JobStats, JobType
 from virtsnap.model.libvirt import FoundFile, FoundSnapshot, LibvirtReport
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
@@ -74,7 +75,7 @@ class FakeService:
         self.reached: asyncio.Event | None = None
         self.undone = 0
         self.risky: set[str] = set()
-        self.calls: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, object]] = []
         self._next_id = 1
 
     # for tests
@@ -160,6 +161,53 @@ class FakeService:
             domain = self.domains[uuid] = FakeDomain(uuid, name, xml)
         domain.name, domain.xml = name, xml
         return self._handle(domain)
+
+    async def create_xml(self, xml: str, flags: int = 0) -> DomainHandle:
+        self._writable("virDomainCreateXML")
+        handle = await self.define_xml(xml)
+        self.calls.append(("create_xml", flags))
+        return handle
+
+    async def node_info(self) -> NodeInfo:
+        return NodeInfo("x86_64", 4 * 1024 * 1024, 4, 2000, 1, 1, 2, 2)
+
+    async def capabilities_xml(self) -> str:
+        return "<capabilities/>"
+
+    async def domain_capabilities_xml(
+        self,
+        emulator: str | None = None,
+        arch: str | None = None,
+        machine: str | None = None,
+        virttype: str | None = None,
+    ) -> str:
+        return f"<domainCapabilities><machine>{machine}</machine></domainCapabilities>"
+
+    async def set_autostart(self, uuid: str, autostart: bool) -> None:
+        self._writable("virDomainSetAutostart")
+        self.calls.append(("set_autostart", autostart))
+        self._domain(uuid)
+
+    async def send_key(self, uuid: str, codeset: int, holdtime: int, keycodes: Sequence[int]) -> None:
+        self._writable("virDomainSendKey")
+        self._running(uuid)
+        self.calls.append(("send_key", tuple(keycodes)))
+
+    async def metadata(self, uuid: str, type: int, uri: str | None = None, flags: int = 0) -> str:
+        return f"{self._domain(uuid).name} {type} {uri}"
+
+    async def set_metadata(
+        self,
+        uuid: str,
+        type: int,
+        text: str | None,
+        key: str | None = None,
+        uri: str | None = None,
+        flags: int = 0,
+    ) -> None:
+        self._writable("virDomainSetMetadata")
+        self._domain(uuid)
+        self.calls.append(("set_metadata", (type, text, key, uri, flags)))
 
     async def hypervisor_version(self) -> int:
         return 10_000_002

@@ -144,3 +144,27 @@ async def test_the_context_manager_closes_once(service: FakeService) -> None:
     assert service.closed
     assert not connection.isAlive()
     assert await connection.close() == 0
+
+
+async def test_a_host_and_what_it_can_run(connection: aio.Connection) -> None:
+    assert await connection.getInfo() == ["x86_64", 4096, 4, 2000, 1, 1, 2, 2]
+    assert await connection.getCapabilities() == "<capabilities/>"
+    assert "<machine>q35</machine>" in await connection.getDomainCapabilities(machine="q35")
+
+
+async def test_autostart_metadata_keys_and_domains_that_live_once(
+    connection: aio.Connection, service: FakeService
+) -> None:
+    domain = await connection.lookupByName("demo")
+    assert await domain.setAutostart(True) == 0
+    assert await domain.setMetadata(2, "<a/>", "k", "urn:x") == 0
+    assert await domain.metadata(2, "urn:x") == "demo 2 urn:x"
+    assert await domain.sendKey(0, 0, [29, 56, 111], 3) == 0
+    assert (await connection.createXML("<domain><name>once</name></domain>", 1)).name() == "once"
+    assert service.calls[-5:] == [
+        ("set_autostart", True),
+        ("set_metadata", (2, "<a/>", "k", "urn:x", 0)),
+        ("send_key", (29, 56, 111)),
+        ("define", 0),
+        ("create_xml", 1),
+    ]

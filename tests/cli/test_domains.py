@@ -201,13 +201,16 @@ def test_undefine_with_snapshots_and_storage(cli: Cli) -> None:
     cli.ok("undefine", "other", "--snapshots-metadata")
 
 
-def test_transient_domains_are_refused(cli: Cli, tmp_path: Path) -> None:
+def test_create_and_autostart(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "vm.xml"
     file.write_text("<domain/>")
-    assert cli.fails("create", str(file)) == (
-        f"error: Failed to create domain from {file}\n"
-        "error: unsupported configuration: transient domains are not supported: use define and start\n"
-    )
+    assert cli.fails("create", str(file)).startswith(f"error: Failed to create domain from {file}\nerror: ")
+    assert "--pass-fds" in cli.fails("create", str(file), "--pass-fds", "3")
+    file.write_text("<domain><name>once</name></domain>")
+    assert cli.ok("create", str(file), "--paused") == f"Domain 'once' created from {file}\n\n"
+    assert cli.ok("autostart", "demo") == "Domain 'demo' marked as autostarted\n\n"
+    assert cli.ok("autostart", "demo", "--disable") == "Domain 'demo' unmarked as autostarted\n\n"
+    assert "--once" in cli.fails("autostart", "demo", "--once")
 
 
 def test_dumpxml(cli: Cli) -> None:

@@ -175,6 +175,33 @@ class Connection:
         """
         return Domain(self._portal.run(self._aio.defineXMLFlags(xml, flags)), self._portal)
 
+    def createXML(self, xmlDesc: str, flags: int = 0) -> Domain:
+        """Start a domain that is forgotten when it ends, or a defined one by another XML
+        (virDomainCreateXML). Flags: `DomainStart`. Raises OperationInvalid when it runs.
+        """
+        return Domain(self._portal.run(self._aio.createXML(xmlDesc, flags)), self._portal)
+
+    def getInfo(self) -> list[str | int]:
+        """The host: processor, memory in MiB, number of CPUs, MHz, nodes, sockets, cores, threads
+        (virNodeGetInfo).
+        """
+        return self._portal.run(self._aio.getInfo())
+
+    def getCapabilities(self) -> str:
+        """What the host is and can run, as XML (virConnectGetCapabilities)."""
+        return self._portal.run(self._aio.getCapabilities())
+
+    def getDomainCapabilities(
+        self,
+        emulatorbin: str | None = None,
+        arch: str | None = None,
+        machine: str | None = None,
+        virttype: str | None = None,
+        flags: int = 0,
+    ) -> str:
+        """What a domain of that kind may have, as XML (virConnectGetDomainCapabilities)."""
+        return self._portal.run(self._aio.getDomainCapabilities(emulatorbin, arch, machine, virttype, flags))
+
     def domainEventDeregisterAny(self, callbackID: int) -> int:
         """Call it no more (virConnectDomainEventDeregisterAny). Returns 0. Raises InvalidArg."""
         return self._portal.run(self._aio.domainEventDeregisterAny(callbackID))
@@ -530,6 +557,30 @@ class Domain:
         Returns 0.
         """
         return self._portal.run(self._aio.managedSaveDefineXML(dxml, flags))
+
+    def setAutostart(self, autostart: bool) -> int:
+        """Start it with the host, where virtsnapd runs (virDomainSetAutostart). Returns 0."""
+        return self._portal.run(self._aio.setAutostart(autostart))
+
+    def metadata(self, type: int, uri: str | None = None, flags: int = 0) -> str:
+        """Description (type 0), title (1) or the element of a namespace (2). Flags: `DomainModification`
+        (virDomainGetMetadata). Raises NoMetadata.
+        """
+        return self._portal.run(self._aio.metadata(type, uri, flags))
+
+    def setMetadata(
+        self, type: int, metadata: str | None, key: str | None = None, uri: str | None = None, flags: int = 0
+    ) -> int:
+        """Set one of them; None takes it away. `key`: the element's prefix (virDomainSetMetadata).
+        Returns 0.
+        """
+        return self._portal.run(self._aio.setMetadata(type, metadata, key, uri, flags))
+
+    def sendKey(
+        self, codeset: int, holdtime: int, keycodes: list[int], nkeycodes: int = 0, flags: int = 0
+    ) -> int:
+        """Press keys together, for `holdtime` ms. `codeset` 0: Linux's (virDomainSendKey). Returns 0."""
+        return self._portal.run(self._aio.sendKey(codeset, holdtime, keycodes, nkeycodes, flags))
 
     def suspend(self) -> int:
         """Stop the CPUs (virDomainSuspend). Returns 0."""

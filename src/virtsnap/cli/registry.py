@@ -36,6 +36,7 @@ GROUPS = (
         "Domain Management",
         "domain",
         (
+            Entry("autostart", "autostart a domain", "define"),
             Entry("blockcommit", "Start a block commit operation.", "block_jobs"),
             Entry("blockcopy", "Start a block copy operation.", "block_jobs"),
             Entry("blockjob", "Manage active block operations", "block_jobs"),

@@ -124,6 +124,33 @@ class Connection:
         """
         return Domain(self, await self._service.define_xml(xml, flags))
 
+    async def createXML(self, xmlDesc: str, flags: int = 0) -> Domain:
+        """Start a domain that is forgotten when it ends, or a defined one by another XML
+        (virDomainCreateXML). Flags: `DomainStart`. Raises OperationInvalid when it runs."""
+        return Domain(self, await self._service.create_xml(xmlDesc, flags))
+
+    async def getInfo(self) -> list[str | int]:
+        """The host: processor, memory in MiB, number of CPUs, MHz, nodes, sockets, cores, threads
+        (virNodeGetInfo)."""
+        node = await self._service.node_info()
+        places = [node.nodes, node.sockets, node.cores, node.threads]
+        return [node.model, node.memory_kib // 1024, node.cpus, node.mhz, *places]
+
+    async def getCapabilities(self) -> str:
+        """What the host is and can run, as XML (virConnectGetCapabilities)."""
+        return await self._service.capabilities_xml()
+
+    async def getDomainCapabilities(
+        self,
+        emulatorbin: str | None = None,
+        arch: str | None = None,
+        machine: str | None = None,
+        virttype: str | None = None,
+        flags: int = 0,
+    ) -> str:
+        """What a domain of that kind may have, as XML (virConnectGetDomainCapabilities)."""
+        return await self._service.domain_capabilities_xml(emulatorbin, arch, machine, virttype)
+
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[DomainEvent]]:
         """What happens to any domain from the moment the block is entered, whichever process does it:
         `async with conn.events() as events: async for event in events`."""

@@ -374,6 +374,36 @@ class Domain:
         await self._service.managed_save_define_xml(self._handle.uuid, dxml, flags)
         return 0
 
+    async def setAutostart(self, autostart: bool) -> int:
+        """Start it with the host, where virtsnapd runs (virDomainSetAutostart). Returns 0."""
+        await self._service.set_autostart(self._handle.uuid, bool(autostart))
+        return 0
+
+    async def metadata(self, type: int, uri: str | None = None, flags: int = 0) -> str:
+        """Description (type 0), title (1) or the element of a namespace (2). Flags: `DomainModification`
+        (virDomainGetMetadata). Raises NoMetadata."""
+        return await self._service.metadata(self._handle.uuid, type, uri, flags)
+
+    async def setMetadata(
+        self,
+        type: int,
+        metadata: str | None,
+        key: str | None = None,
+        uri: str | None = None,
+        flags: int = 0,
+    ) -> int:
+        """Set one of them; None takes it away. `key`: the element's prefix (virDomainSetMetadata).
+        Returns 0."""
+        await self._service.set_metadata(self._handle.uuid, type, metadata, key, uri, flags)
+        return 0
+
+    async def sendKey(
+        self, codeset: int, holdtime: int, keycodes: list[int], nkeycodes: int = 0, flags: int = 0
+    ) -> int:
+        """Press keys together, for `holdtime` ms. `codeset` 0: Linux's (virDomainSendKey). Returns 0."""
+        await self._service.send_key(self._handle.uuid, codeset, holdtime, keycodes)
+        return 0
+
     async def suspend(self) -> int:
         """Stop the CPUs (virDomainSuspend). Returns 0."""
         await self._service.suspend(self._handle.uuid)
