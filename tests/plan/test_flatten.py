@@ -12,6 +12,7 @@ from tests.plan.simulation import Image, cdrom_xml
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.errors import (
     InvalidArg,
+    OperationFailed,
     OperationInvalid,
     OperationUnsupported,
     Refused,
@@ -19,7 +20,7 @@ from virtsnap.model.errors import (
 )
 from virtsnap.model.facts import DomainFacts, ImageRole, InternalSnapshot
 from virtsnap.model.flags import SnapshotCreate, SnapshotDelete
-from virtsnap.model.steps import Plan
+from virtsnap.model.steps import Declare, Plan
 from virtsnap.plan.flatten import FlattenRequest, plan_flatten
 
 NO_METADATA = SnapshotCreate.NO_METADATA | SnapshotCreate.DISK_ONLY
@@ -151,10 +152,29 @@ def test_layers_that_nothing_names_are_deleted() -> None:
     facts = on_template().world.facts()
     facts = replace(facts, owned={"/i/template": ImageRole.OVERLAY, "/i/vda.img": ImageRole.OVERLAY})
     plan = plan_flatten(facts, FlattenRequest(("vda",)))
-    assert lines(plan)[2:] == ["finish: delete /i/template"]
+    assert lines(plan)[2:] == [
+        "finish: write it down: the domain's definition",
+        "finish: delete /i/template",
+    ]
     assert write_of(plan).delete_images == ("/i/template",)
     elsewhere = replace(facts, named_elsewhere=frozenset({"/i/template"}))
     assert lines(plan_flatten(elsewhere, FlattenRequest(("vda",))))[2:] == []
+
+
+def test_a_layer_that_only_active_images_lead_to_goes_in_once_it_is_decided() -> None:
+    """Given up after the first of two disks, nothing would lead to that disk's layer any more."""
+    scene = Scene(("vda", "vdb"))
+    scene.create("s1")
+    scene.create("s2")
+    layers = frozenset({"/i/vda.s1", "/i/vdb.s1"})
+    # Kept below the active images by a clone that is gone now.
+    scene.world.run(scene.plan_delete("s2", change=lambda facts: replace(facts, named_elsewhere=layers)))
+    assert layers <= set(scene.host.images)
+    plan = flatten(scene)
+    assert (plan.prepare, plan.commit) == ((), Declare())
+    carry_out(scene, plan)
+    assert not layers & set(scene.host.images)
+    assert not layers & set(scene.book.owned)
 
 
 def test_read_only_drives_are_not_meant_by_all() -> None:
@@ -194,7 +214,23 @@ REFUSED: dict[str, tuple[Change, type[Refused], str]] = {
             images={**facts.images, "/i/template": replace(facts.images["/i/template"], missing=True)},
         ),
         SystemRefused,
-        "Cannot access storage file '/i/template': No such file or directory",
+        "Cannot access backing file '/i/template' of storage file '/i/vda.img': No such file or directory",
+    ),
+    "a layer below is broken": (
+        lambda facts: replace(
+            facts,
+            images={
+                **facts.images,
+                "/i/template": replace(facts.images["/i/template"], missing=True, problem="Bad"),
+            },
+        ),
+        SystemRefused,
+        "Cannot access backing file '/i/template' of storage file '/i/vda.img': Bad",
+    ),
+    "somebody has a layer open": (
+        lambda facts: replace(facts, held=frozenset({"/i/template"})),
+        OperationFailed,
+        r"Is another process using the image \[/i/template\]",
     ),
     "there is no room": (
         lambda facts: replace(facts, free={"/i": 1 << 20}),

@@ -64,7 +64,7 @@ def plan_delete(facts: DomainFacts, request: DeleteRequest) -> Plan:
     collapse = _collapse(facts, doomed, left)
     for merge in collapse.merges:
         check_chain(facts, merge.top)
-        _check_held(facts, merge)
+        check_held(facts, merge)
     _check_sizes(facts, collapse)
     check_space(facts, collapse)
     return _plan(facts, name, doomed, left, gone, current, collapse)
@@ -115,7 +115,7 @@ def _collapse(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapsh
     return ImageGraph(facts, named, untagged=gone).collapse("virtsnap-delete", targets)
 
 
-def _check_held(facts: DomainFacts, merge: MergeImages) -> None:
+def check_held(facts: DomainFacts, merge: MergeImages) -> None:
     """A merge that cannot open its images would leave work to finish."""
     for image in facts.chain(merge.top):
         if image.path in facts.held:

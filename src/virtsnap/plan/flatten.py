@@ -1,10 +1,12 @@
 """Decide how disks are made independent of what they stand on: the active image takes in the layers below it.
 
 Only the active image's file is written, and its content stays the same, so everything but the final note in
-the store is preparation and can be given up. Layers that snapshots name are content of theirs: the merge ends
-above the first of them, and a disk that stands directly on one is refused, unless a copy is asked for: then
-the active image takes in all there is, and the snapshots keep their layers as they are. What nothing names
-afterwards follows the rule of `plan.images`; the user's own images stay, out of use.
+the store is preparation and can be given up. Not so where a layer goes that only the active image leads to:
+nothing would name it once that image stands elsewhere, so the decision is declared first, and the rest is
+finished even after a crash. Layers that snapshots name are content of theirs: the merge ends above the first
+of them, and a disk that stands directly on one is refused, unless a copy is asked for: then the active image
+takes in all there is, and the snapshots keep their layers as they are. What nothing names afterwards follows
+the rule of `plan.images`; the user's own images stay, out of use.
 """
 
 from __future__ import annotations
@@ -17,12 +19,11 @@ from virtsnap.model.errors import (
     InvalidArg,
     OperationInvalid,
     OperationUnsupported,
-    SystemRefused,
 )
 from virtsnap.model.facts import DomainFacts, ImageFacts
-from virtsnap.model.steps import MergeImages, Plan, RemoveFile, StoreWrite
-from virtsnap.plan.delete import check_space
-from virtsnap.plan.images import Collapse, ImageGraph, definition_images, frozen_images
+from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, StoreWrite
+from virtsnap.plan.delete import check_held, check_space
+from virtsnap.plan.images import Collapse, ImageGraph, check_chain, definition_images, frozen_images
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,19 @@ def plan_flatten(facts: DomainFacts, request: FlattenRequest) -> Plan:
             merges.append(merge)
     if not merges:
         raise OperationInvalid("no disk stands on other images")
+    for merge in merges:
+        check_held(facts, merge)
     collapse = _collapse(facts, merges)
     check_space(facts, collapse)
-    return Plan(
-        operation="flatten",
-        subject=", ".join(merge.target for merge in merges),
-        prepare=tuple(merges),
-        commit=StoreWrite(
-            record=replace(facts.record, live_xml=_live_without(facts, merges)),
-            delete_images=tuple(dict.fromkeys(collapse.disowned)),
-        ),
-        finish=tuple(RemoveFile(path) for path in collapse.removes),
+    subject = ", ".join(merge.target for merge in merges)
+    write = StoreWrite(
+        record=replace(facts.record, live_xml=_live_without(facts, merges)),
+        delete_images=tuple(dict.fromkeys(collapse.disowned)),
     )
+    if not collapse.removes:
+        return Plan("flatten", subject, prepare=tuple(merges), commit=write)
+    removes = (RemoveFile(path) for path in collapse.removes)
+    return Plan("flatten", subject, commit=Declare(), finish=(*merges, write, *removes))
 
 
 def _needed(facts: DomainFacts) -> dict[str, list[str]]:
@@ -90,12 +92,11 @@ def _chosen(facts: DomainFacts, request: FlattenRequest) -> list[DomainDisk]:
 
 
 def _chain(facts: DomainFacts, disk: DomainDisk) -> tuple[ImageFacts, ...]:
-    """The disk's layers, top first. Raises SystemRefused when one is missing."""
-    chain = facts.chain(disk.source) if disk.source is not None else ()
-    for image in chain:
-        if image.missing:
-            raise SystemRefused(f"Cannot access storage file '{image.path}': No such file or directory")
-    return chain
+    """The disk's layers, top first. Raises SystemRefused when one is missing or broken."""
+    if disk.source is None:
+        return ()
+    check_chain(facts, disk.source)
+    return facts.chain(disk.source)
 
 
 def _merge(
