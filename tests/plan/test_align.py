@@ -28,6 +28,16 @@ def aligned(
     return [(entry.name, entry.location.value, entry.path) for entry in result]
 
 
+def other_kind(type: str, source: str) -> str:
+    return (
+        f"<disk type='{type}' device='disk'><driver name='qemu' type='raw'/>{source}"
+        "<target dev='vdb' bus='virtio'/></disk>"
+    )
+
+
+NBD = other_kind("network", "<source protocol='nbd' name='x'/>")
+
+
 def test_every_disk_gets_an_entry_in_the_domains_order() -> None:
     assert aligned(TWO, SnapshotDisk("vdb", EXTERNAL, path="/o/b")) == [
         ("vda", "external", "/i/a.s1"),
@@ -46,6 +56,13 @@ def test_a_disk_may_be_named_by_its_source() -> None:
 def test_empty_and_read_only_drives_stay_out() -> None:
     disks = cdrom_xml("sda", "/i/cd.iso") + cdrom_xml("sdb", None) + disk_xml("vda", "/i/a.qcow2")
     assert aligned(disks) == [("sda", "no", None), ("sdb", "no", None), ("vda", "external", "/i/a.s1")]
+
+
+def test_a_disk_that_is_neither_file_nor_volume_is_never_left_out_in_silence() -> None:
+    assert aligned(NBD, default=INTERNAL) == [("vdb", "internal", None)]
+    assert aligned(NBD, default=INTERNAL, record=False) == [("vdb", "internal", None)]
+    assert aligned(NBD, SnapshotDisk("vdb", EXTERNAL, path="/o")) == [("vdb", "external", "/o")]
+    assert aligned(other_kind("vhostuser", "<source type='unix' path='/s'/>")) == [("vdb", "no", None)]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +150,18 @@ def test_for_an_unlisted_disk_the_domains_word_counts_even_where_all_must_match(
             [],
             EXTERNAL,
             "source for disk 'vda' is not a regular file; refusing to generate external snapshot name",
+        ),
+        (
+            NBD,
+            [],
+            EXTERNAL,
+            "source for disk 'vdb' is not a regular file; refusing to generate external snapshot name",
+        ),
+        (
+            other_kind("nvme", "<source/>"),
+            [],
+            EXTERNAL,
+            "cannot generate external snapshot name for disk 'vdb' without source",
         ),
         (
             disk_xml("vda", "/i/same.one") + disk_xml("vdb", "/i/same.two"),

@@ -41,6 +41,12 @@ from virtsnap.plan.requests import CreateRequest
 
 ONE = disk_xml("vda", "/i/a.qcow2")
 TWO = ONE + disk_xml("vdb", "/i/b.img", "raw")
+NETWORK = (
+    "<disk type='network' device='disk'><driver name='qemu' type='raw'/><source protocol='nbd' name='x'/>"
+    "<target dev='vdb' bus='virtio'/></disk>"
+)
+NBD_DISKS = "'network' disks using 'nbd' protocol"
+NVME = NETWORK.replace("network", "nvme").replace(" protocol='nbd' name='x'", "")
 MIB = 1 << 20
 IMAGES = {
     "/i/a.qcow2": ImageFacts("/i/a.qcow2", "qcow2", 8 * MIB, MIB, cluster_size=65536, extended_l2=True),
@@ -85,6 +91,7 @@ class Ask:
     owned: Mapping[str, ImageRole] = field(default_factory=dict)
     elsewhere: frozenset[str] = frozenset()
     jobs: tuple[str, ...] = ()
+    blockers: tuple[str, ...] = ()
     free: Mapping[str, int] = field(default_factory=dict)
     way: MemoryWay = MemoryWay.STREAM
     special: frozenset[str] = frozenset()
@@ -114,6 +121,7 @@ class Ask:
             memory_way=self.way,
             memory_in_use=64 * MIB,
             jobs=self.jobs,
+            migration_blockers=self.blockers,
             next_node=7,
         )
 
@@ -606,7 +614,56 @@ REFUSALS: dict[str, tuple[Ask, type[Refused], str]] = {
     "shared disk": (
         Ask(record(disk_xml("vda", "/i/a.qcow2", more="<shareable/>"))),
         ConfigUnsupported,
-        UNSUPPORTED + "shareable disk 'vda' cannot have a qcow2 overlay",
+        UNSUPPORTED + "shared access for disk 'vda' requires use of supported storage format",
+    ),
+    "image of another format": (
+        Ask(record(TWO), Flag(0), (SnapshotDisk("vdb", INTERNAL),)),
+        ConfigUnsupported,
+        UNSUPPORTED + "internal snapshot for disk vdb unsupported for storage type raw",
+    ),
+    "network disk, internal": (
+        Ask(record(ONE + NETWORK), Flag(0)),
+        InternalRefused,
+        f"internal error: internal inactive snapshots are not supported on {NBD_DISKS}",
+    ),
+    "network disk, external": (
+        Ask(record(ONE + NETWORK), disks=(SnapshotDisk("vdb", EXTERNAL, path="/x"),)),
+        InternalRefused,
+        f"internal error: external inactive snapshots are not supported on {NBD_DISKS}",
+    ),
+    "disk of another kind, internal": (
+        Ask(record(ONE + NVME), Flag(0)),
+        InternalRefused,
+        "internal error: internal inactive snapshots are not supported on 'nvme' disks",
+    ),
+    "disk of another kind, external": (
+        Ask(record(ONE + NVME), disks=(SnapshotDisk("vdb", EXTERNAL, path="/x"),)),
+        InternalRefused,
+        "internal error: external inactive snapshots are not supported on 'nvme' disks",
+    ),
+    "internal, and a disk for the user": (
+        Ask(disks=(SnapshotDisk("vdb", Location.MANUAL),), domain=record(TWO), flags=Flag(0)),
+        ConfigUnsupported,
+        UNSUPPORTED + "internal and full system snapshots require all disks to be selected for snapshot",
+    ),
+    "QEMU will not write this memory": (
+        full(RUNNING, blockers=("reason one", "reason two")),
+        OperationInvalid,
+        "Requested operation is not valid: cannot migrate domain: reason one; reason two",
+    ),
+    "QEMU will not write this memory into the image": (
+        Ask(RUNNING, Flag(0), blockers=("reason",)),
+        OperationInvalid,
+        "Requested operation is not valid: cannot migrate domain: reason",
+    ),
+    "memory, and a job of a disk that is left out": (
+        full(
+            record(TWO, Reason.RUNNING_BOOTED),
+            disks=(SnapshotDisk("vda", NO),),
+            jobs=("vda: mirror",),
+        ),
+        OperationInvalid,
+        "Requested operation is not valid: domain has active block job",
     ),
     "target of a kind that needs more": (
         named(disks=(SnapshotDisk("vda", EXTERNAL, type="network", path="/x"),)),
@@ -642,7 +699,7 @@ REFUSALS: dict[str, tuple[Ask, type[Refused], str]] = {
     "transient disk": (
         Ask(record(disk_xml("vda", "/i/a.qcow2", more="<transient/>"), Reason.RUNNING_BOOTED)),
         OperationUnsupported,
-        "Operation not supported: block job is not supported for transient disk 'vda'",
+        "Operation not supported: block jobs are not supported on transient disk 'vda'",
     ),
     "path cannot be looked at": (
         named(files={"/i/a.s1": FileFacts(False, error="Permission denied")}),
@@ -684,7 +741,7 @@ REFUSALS: dict[str, tuple[Ask, type[Refused], str]] = {
     "chain too deep": (
         Ask(images=deep(200)),
         OperationUnsupported,
-        "Operation not supported: snapshot depth of disk 'vda' would pass the limit of 200 layers",
+        "Operation not supported: backing chains more than 200 layers deep are not supported for disk 'vda'",
     ),
     "image is gone": (
         Ask(images={"/i/a.qcow2": ImageFacts("/i/a.qcow2", "qcow2", missing=True)}),
@@ -806,6 +863,10 @@ def test_refusals(case: str) -> None:
         plan_create(ask.facts(), request)
     assert str(caught.value) == text
     assert type(caught.value) is error
+
+
+def test_what_keeps_qemu_from_writing_memory_does_not_matter_without_it() -> None:
+    assert isinstance(Ask(RUNNING, blockers=("reason",)).plan().commit, SwitchLayers)
 
 
 def test_a_job_on_a_disk_that_is_left_out_does_not_matter() -> None:

@@ -97,7 +97,7 @@ class BackingLayer(Protocol):
 
 @dataclass(frozen=True)
 class DomainDisk:
-    """One `<disk>`. `source` is a path (file, block), or None for an empty drive and for other types."""
+    """One `<disk>`. `source` is a path (file, block, dir), or None for an empty drive and for other types."""
 
     target: str
     bus: str
@@ -109,7 +109,11 @@ class DomainDisk:
     shareable: bool = False
     transient: bool = False
     snapshot: str | None = None
-    """The attribute `snapshot`; read-only disks default to 'no'."""
+    """The attribute `snapshot`; read-only and vhost-user disks default to 'no'."""
+    protocol: str | None = None
+    """How a network disk is reached."""
+    export: str | None = None
+    """What a network disk is called there."""
     alias: str | None = None
     serial: str | None = None
     cache: str | None = None
@@ -674,6 +678,8 @@ def read_disk(element: etree._Element) -> DomainDisk:
     snapshot = element.get("snapshot")
     if snapshot is not None and snapshot not in _SNAPSHOT_WORDS:
         raise XmlError(f"Invalid value for attribute 'snapshot' in element 'disk': '{snapshot}'.")
+    if type_ == "vhostuser" and snapshot not in (None, "no"):
+        raise ConfigUnsupported("only snapshot=no is supported with vhostuser disk")
     alias = element.find("alias")
     serial = element.find("serial")
     return DomainDisk(
@@ -686,7 +692,9 @@ def read_disk(element: etree._Element) -> DomainDisk:
         readonly=readonly,
         shareable=element.find("shareable") is not None,
         transient=element.find("transient") is not None,
-        snapshot=snapshot or ("no" if readonly else None),
+        snapshot=snapshot or ("no" if readonly or type_ == "vhostuser" else None),
+        protocol=None if source is None else source.get("protocol"),
+        export=None if source is None else source.get("name"),
         alias=None if alias is None else alias.get("name"),
         serial=None if serial is None else serial.text,
         cache=None if driver is None else driver.get("cache"),

@@ -146,7 +146,7 @@ def _check_lifecycle(root: etree._Element) -> None:
 
 
 def disks(root: etree._Element) -> None:
-    """Device kind, driver, bus and the read-only mark of CD-ROM drives."""
+    """Device kind, driver, bus, the read-only mark of CD-ROM drives, and what snapshots leave out."""
     for disk in tree.children(root, "disk"):
         tree.default(disk, "type", "file")
         tree.default(disk, "device", "disk")
@@ -163,6 +163,8 @@ def disks(root: etree._Element) -> None:
             target.set("bus", "fdc" if floppy else bus_of_target(target.get("dev", "")) or "ide")
         if disk.get("device") == "cdrom":
             tree.ensure(disk, "readonly")
+        if disk.get("type") == "vhostuser":
+            tree.default(disk, "snapshot", "no")
         serial = disk.find("serial")
         if serial is not None and not serial.text:
             disk.remove(serial)

@@ -157,6 +157,8 @@ class DomainFacts:
     """Resident memory of the QEMU process: about the size a memory image will have."""
     jobs: tuple[str, ...] = ()
     """Block jobs that run now, as 'target: type': QEMU's type, and 'mirror' of an active commit, too."""
+    migration_blockers: tuple[str, ...] = ()
+    """Why QEMU cannot write the memory of this guest, in its words."""
     block_jobs: tuple[BlockJob, ...] = ()
     """Those of them that have a record."""
     next_node: int = 1

@@ -66,7 +66,9 @@ def _find(disks: tuple[DomainDisk, ...], name: str) -> DomainDisk:
 
 def _possible(disk: DomainDisk, default: Location) -> Location:
     """libvirt refuses what cannot be internal unless told otherwise; the other way is at hand."""
-    return Location.EXTERNAL if default is Location.INTERNAL and disk.format != "qcow2" else default
+    if default is not Location.INTERNAL or disk.format == "qcow2" or disk.type not in ("file", "block"):
+        return default
+    return Location.EXTERNAL
 
 
 def _attribute(disk: DomainDisk) -> Location:
@@ -88,7 +90,7 @@ def _located(entry: SnapshotDisk, disk: DomainDisk, default: Location, record: b
 
 def _unlisted(disk: DomainDisk, default: Location) -> SnapshotDisk:
     own = _attribute(disk)
-    if disk.source is None:
+    if disk.empty:
         location = Location.NO
     elif own is not Location.UNSET:
         location = own
@@ -127,15 +129,16 @@ def _generated(
     what = f"cannot generate external snapshot name for disk '{entry.name}'"
     if entry.type != "file":
         raise ConfigUnsupported(f"{what} on a '{entry.type}' device")
-    if disk.source is None:
+    source = disk.export if disk.type == "network" else disk.source
+    if source is None:
         raise ConfigUnsupported(f"{what} without source")
-    if not is_regular(disk.source):
+    if disk.type not in ("file", "block") or not is_regular(source):
         raise ConfigUnsupported(
             f"source for disk '{entry.name}' is not a regular file; "
             "refusing to generate external snapshot name"
         )
     names = itertools.chain([snapshot], (f"{snapshot}-{number}" for number in itertools.count(2)))
-    return next(path for name in names if (path := overlay_path(disk.source, name)) not in ours)
+    return next(path for name in names if (path := overlay_path(source, name)) not in ours)
 
 
 def overlay_path(source: str, suffix: str) -> str:

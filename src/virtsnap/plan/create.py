@@ -62,13 +62,14 @@ from virtsnap.plan.images import check_chain
 from virtsnap.plan.internal import (
     check_internal,
     check_internal_disk,
+    disks_of_kind,
     guards,
     internal_images,
     save_internal,
     tag_images,
     with_memory_place,
 )
-from virtsnap.plan.memory_way import choose_memory_way
+from virtsnap.plan.memory_way import check_migratable, choose_memory_way
 from virtsnap.plan.nvram import copy_nvram, nvram_paths
 from virtsnap.plan.requests import CreateRequest, exclusive, known_flags, required
 
@@ -198,6 +199,8 @@ def plan_create(facts: DomainFacts, request: CreateRequest) -> Plan:
     _check_collisions(facts, snapshot, chosen)
     if snapshot.name in facts.tree and not flags & Flag.NO_METADATA:
         raise OperationFailed(f"domain moment {snapshot.name} already exists")
+    if record.active and snapshot.memory is not Location.NO:
+        check_migratable(facts)
 
     disks = [_overlay(facts, disk, entry) for disk, entry in chosen]
     finished = replace(
@@ -273,7 +276,7 @@ def _check_external(facts: DomainFacts, flags: Flag, disk: DomainDisk, entry: Sn
     if entry.format == "qed":
         raise ConfigUnsupported(f"external snapshot format for disk {name} is unsupported: qed")
     if not active and disk.type not in ("file", "block"):
-        raise InternalRefused(f"external inactive snapshots are not supported on '{disk.type}' disks")
+        raise InternalRefused(f"external inactive snapshots are not supported on {disks_of_kind(disk)}")
     if entry.type not in ("file", "block"):
         when = "active" if active else "inactive"
         raise InternalRefused(f"external {when} snapshots are not supported on '{entry.type}' disks")
@@ -285,14 +288,14 @@ def _check_external(facts: DomainFacts, flags: Flag, disk: DomainDisk, entry: Sn
     if active and disk.device == "lun":
         raise ConfigUnsupported("external active snapshots are not supported on scsi passthrough devices")
     if active and disk.transient:
-        raise OperationUnsupported(f"block job is not supported for transient disk '{name}'")
+        raise OperationUnsupported(f"block jobs are not supported on transient disk '{name}'")
     if disk.shareable and not disk.readonly:
-        raise ConfigUnsupported(f"shareable disk '{name}' cannot have a {entry.format} overlay")
+        raise ConfigUnsupported(f"shared access for disk '{name}' requires use of supported storage format")
     assert entry.path is not None
     _check_target(facts.files.get(entry.path, FileFacts(exists=False)), flags, entry)
     if len(facts.chain(disk.source or "")) + 1 > MAX_CHAIN:
         raise OperationUnsupported(
-            f"snapshot depth of disk '{name}' would pass the limit of {MAX_CHAIN} layers"
+            f"backing chains more than {MAX_CHAIN} layers deep are not supported for disk '{name}'"
         )
     top = facts.images.get(disk.source or "")
     if top is None:

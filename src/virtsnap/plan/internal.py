@@ -70,7 +70,7 @@ def check_internal(snapshot: Snapshot) -> None:
 def check_internal_disk(facts: DomainFacts, name: str, disk: DomainDisk, entry: SnapshotDisk) -> None:
     """Refuse an image that cannot take an internal snapshot. Raises ConfigUnsupported and its kin."""
     if disk.type not in ("file", "block"):
-        raise InternalRefused(f"internal inactive snapshots are not supported on '{disk.type}' disks")
+        raise InternalRefused(f"internal inactive snapshots are not supported on {disks_of_kind(disk)}")
     if disk.empty and facts.record.active:
         return  # libvirt: nothing to keep of a drive without a medium
     if disk.format != "qcow2":
@@ -91,6 +91,12 @@ def check_internal_disk(facts: DomainFacts, name: str, disk: DomainDisk, entry: 
             f"image '{disk.source}' has an internal snapshot with the number {name}, which QEMU would "
             "take for this name; choose another name"
         )
+
+
+def disks_of_kind(disk: DomainDisk) -> str:
+    """What a disk that is neither a file nor a block device is called in libvirt's refusals."""
+    protocol = f" using '{disk.protocol}' protocol" if disk.type == "network" else ""
+    return f"'{disk.type}' disks{protocol}"
 
 
 def internal_images(snapshot: Snapshot) -> Iterator[InternalImage]:

@@ -11,10 +11,18 @@ The first that is possible is taken, unless the request names one. Which ways QE
 from __future__ import annotations
 
 from virtsnap.model.domain import DomainState
-from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.errors import ConfigUnsupported, OperationInvalid
 from virtsnap.model.facts import DomainFacts, MemoryWay
 from virtsnap.model.flags import SnapshotCreate as Flag
 from virtsnap.model.snapshot import Location, MemoryMode, Snapshot
+
+
+def check_migratable(facts: DomainFacts) -> None:
+    """Refuse, in libvirt's words, memory that QEMU would not write or bring back. Raises OperationInvalid."""
+    if facts.migration_blockers:
+        raise OperationInvalid("cannot migrate domain: " + "; ".join(facts.migration_blockers))
+    if facts.jobs:
+        raise OperationInvalid("domain has active block job")
 
 
 def choose_memory_way(

@@ -45,6 +45,7 @@ from virtsnap.model.steps import (
     StoreWrite,
 )
 from virtsnap.plan.announce import agent_awaited, stopped, told
+from virtsnap.plan.memory_way import check_migratable
 from virtsnap.plan.nvram import reset_nvram
 
 FORMATS = ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
@@ -130,8 +131,7 @@ def plan_save(facts: DomainFacts, request: SaveRequest) -> Plan:
         raise OperationInvalid("domain is not running")
     if request.note is not None and not record.persistent:
         raise OperationInvalid("cannot do managed save for transient domain")
-    if facts.jobs:
-        raise OperationInvalid("domain has active block job")
+    check_migratable(facts)
     if request.format == "sparse" and facts.qemu_version < _MAPPED_RAM:
         raise OperationUnsupported("save image format sparse is not supported by this QEMU binary")
     direct = _direct(flags, request.format == "sparse", facts.qemu_version)

@@ -70,12 +70,18 @@ async def gather(
         memory_way=memory_way,
         qemu_version=qemu_version,
         memory_in_use=_memory_in_use(record),
+        migration_blockers=await _migration_blockers(monitor) if monitor is not None else (),
         jobs=await _jobs(monitor, block_jobs),
         block_jobs=tuple(block_jobs),
         next_node=await blocks.next_node_number(monitor) if monitor is not None else 1,
         next_id=next_id,
         root=root,
     )
+
+
+async def _migration_blockers(monitor: Monitor) -> tuple[str, ...]:
+    answer = await monitor.execute("query-migrate")
+    return tuple(answer.get("blocked-reasons", ()))
 
 
 async def with_files(facts: DomainFacts, paths: Iterable[str]) -> DomainFacts:
