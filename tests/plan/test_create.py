@@ -541,6 +541,11 @@ REQUESTS: dict[str, tuple[Ask, type[Refused], str]] = {
         OperationUnsupported,
         "Operation not supported: live snapshot creation is supported only during full system snapshots",
     ),
+    "live and memory inside": (
+        Ask(RUNNING, Flag.LIVE, memory=INTERNAL),
+        OperationUnsupported,
+        "Operation not supported: live snapshot creation is supported only during full system snapshots",
+    ),
     "memory refused without --disk-only": (
         Ask(RUNNING, Flag(0), memory=NO),
         OperationUnsupported,
@@ -556,6 +561,19 @@ def test_requests_refused(case: str) -> None:
         ask.request()
     assert str(caught.value) == text
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("ask", "first"),
+    [
+        (Ask(RUNNING, Flag.REUSE_EXT), "be ready to delete internal snapshot 's1'"),
+        (Ask(RUNNING, Flag.ATOMIC), "be ready to delete internal snapshot 's1'"),
+        (Ask(RUNNING, Flag.DISK_ONLY | Flag.ATOMIC | Flag.HALT), "make overlay /i/a.s1 on /i/a.qcow2"),
+        (full(RUNNING, flags=Flag.LIVE | Flag.HALT), "make overlay /i/a.s1 on /i/a.qcow2"),
+    ],
+)
+def test_flags_that_mean_nothing_or_little_together_are_accepted(ask: Ask, first: str) -> None:
+    assert sentence(ask.plan().prepare[0]).startswith(first)
 
 
 def test_names_are_free_without_metadata() -> None:
