@@ -148,6 +148,14 @@ def test_what_was_written_is_taken_back_as_it_was(name: str) -> None:
     assert not write.set_current
 
 
+@pytest.mark.parametrize(
+    "state", [state for state in SnapshotState if state.name not in ("NOSTATE", "BLOCKED")]
+)
+def test_a_record_of_any_state_a_domain_can_have_is_taken(state: SnapshotState) -> None:
+    (record,) = write_of(redefine(tree(), given("s", state=state))).put_snapshots
+    assert record.state is state
+
+
 def test_current_only_when_asked_for() -> None:
     scene = tree()
     assert write_of(redefine(scene, given("s"))).set_current is False
