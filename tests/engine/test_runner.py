@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import Declare, Plan
 from virtsnap.plan import create, delete, lifecycle, revert
+from virtsnap.plan.flatten import FlattenRequest, plan_flatten
 from virtsnap.plan.requests import DeleteRequest, RevertRequest
 from virtsnap.store.database import Store
 
@@ -71,6 +72,10 @@ def deleting(name: str, flags: int = 0) -> Planner:
     return lambda stage: delete.plan_delete(stage.facts(), DeleteRequest(name, SnapshotDelete(flags)))
 
 
+def flattening(stage: Stage) -> Plan:
+    return plan_flatten(stage.facts(), FlattenRequest())
+
+
 def starting(stage: Stage) -> Plan:
     return lifecycle.plan_start(stage.record, id=stage.next_id, root="/root", paused=False)
 
@@ -108,6 +113,16 @@ def branched() -> Scene:
 def partial() -> Scene:
     scene = Scene(BOTH, running=True)
     scene.create("s1", SnapshotDisk("vdb", Location.NO))
+    return scene
+
+
+def unnamed_layers() -> Scene:
+    """Nothing but the active images leads to the layers that they stand on."""
+    scene = Scene(BOTH)
+    scene.create("s1")
+    scene.create("s2")
+    layers = frozenset({"/i/vda.s1", "/i/vdb.s1"})
+    scene.world.run(scene.plan_delete("s2", change=lambda facts: replace(facts, named_elsewhere=layers)))
     return scene
 
 
@@ -158,6 +173,7 @@ OPERATIONS = {
     "delete, metadata": Operation(
         lambda: history(running=False), deleting("s2", SnapshotDelete.METADATA_ONLY)
     ),
+    "flatten": Operation(unnamed_layers, flattening),
     "start": Operation(lambda: history(running=False), starting),
     "destroy": Operation(lambda: history(running=True), stopping),
 }
