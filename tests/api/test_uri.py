@@ -83,7 +83,7 @@ def test_what_is_not_understood_is_refused_by_name(uri: str, says: str) -> None:
         ("qemu:///system?socket=/x%20y", SocketTarget("/x y", "qemu:///system")),
         ("qemu+unix:///session?socket=/x", SocketTarget("/x", "qemu:///session")),
         ("qemu:///system", SocketTarget("/run/virtsnap/virtsnap-sock", "qemu:///system")),
-        ("qemu:///session", SocketTarget("/run/user/7/virtsnap/virtsnap-sock", "qemu:///session")),
+        ("qemu:///session", SocketTarget("/run/user/7/virtsnap/virtsnap-sock", "qemu:///session", True)),
     ],
 )
 def test_daemons_of_this_host(monkeypatch: pytest.MonkeyPatch, uri: str, target: SocketTarget) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import daemon
 from tests.parity import oracle
 from tests.server.conftest import Served
+from tests.server.raw import Raw
 from virtsnap.api.connect import open_service
 from virtsnap.engine.locks import DomainLock
 from virtsnap.model.errors import (
@@ -282,8 +287,8 @@ def libvirtd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[oracle.Oracle
     for parent in (folder, *folder.parents):
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o111)
-    with oracle.running(folder) as daemon:
-        yield daemon
+    with oracle.running(folder) as running:
+        yield running
 
 
 async def test_a_real_libvirtd(libvirtd: oracle.Oracle) -> None:
@@ -316,3 +321,34 @@ async def test_a_real_libvirtd(libvirtd: oracle.Oracle) -> None:
         assert await service.list_domains() == []
     finally:
         await service.close()
+
+
+def test_a_users_daemon_comes_when_it_is_needed_and_goes(tmp_path: Path) -> None:
+    """By the program as it is installed; a short idle time is all that is not as ever."""
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+    virtsnap = str(Path(sys.executable).with_name("virtsnap"))
+    command = [virtsnap, "-c", "qemu:///session", "list", "--name"]
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+    path = tmp_path / "virtsnap" / "virtsnap-sock"
+    with Raw(path) as client:
+        # Who is at the other end, by the kernel's word.
+        peer = client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid = int.from_bytes(peer[:4], sys.byteorder)
+        client.open()
+        gone = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGTERM)
+    try:
+        assert select.select([gone], [], [], 30)[0]
+    finally:
+        os.close(gone)
+    assert not path.exists()
+
+
+def test_a_daemon_with_a_timeout_leaves_when_nobody_is_there(tmp_path: Path) -> None:
+    process = daemon.start(tmp_path / "root", tmp_path / "sock", "--timeout", "0.5")
+    with Raw(tmp_path / "sock") as client:
+        assert client.open().call("connect_get_type") == "QEMU"
+    assert process.wait(30) == 0
+    assert not (tmp_path / "sock").exists()

@@ -72,7 +72,7 @@ def parse_uri(uri: str | None) -> EmbedTarget | SocketTarget | SshTarget:
         return SshTarget(_ssh(match, given.get("keyfile"), socket), f"qemu:///{path}")
     if match["host"]:
         raise InvalidArg(f"URI '{uri}' names a host; qemu+ssh:// reaches one")
-    return SocketTarget(socket, f"qemu:///{path}")
+    return SocketTarget(socket, f"qemu:///{path}", started=path == "session" and "socket" not in given)
 
 
 def _default_socket(path: str) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from virtsnap.client.spawn import start_daemon
 from virtsnap.client.target import SocketTarget, SshTarget
 from virtsnap.model.errors import NoSupport, SystemRefused, VirtsnapError
 from virtsnap.model.event import DomainEvent
@@ -60,9 +61,16 @@ class Channel:
     async def _by_socket(cls, target: SocketTarget) -> Self:
         try:
             return cls(*await asyncio.open_unix_connection(target.path))
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if not target.started:
+                raise _unreachable(target.path, error) from error
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise SystemRefused(f"Failed to connect socket to '{target.path}': {reason}") from error
+            raise _unreachable(target.path, error) from error
+        await start_daemon(target.path)
+        try:
+            return cls(*await asyncio.open_unix_connection(target.path))
+        except OSError as error:
+            raise _unreachable(target.path, error) from error
 
     @classmethod
     async def _by_ssh(cls, target: SshTarget) -> Self:
@@ -224,6 +232,11 @@ class Channel:
             told = event_of(frame, time.time()) if frame.program == REMOTE.number else None
             if told is not None:
                 self.told(*told)
+
+
+def _unreachable(path: str, error: OSError) -> SystemRefused:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return SystemRefused(f"Failed to connect socket to '{path}': {reason}")
 
 
 def _closed() -> WireError:

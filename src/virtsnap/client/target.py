@@ -12,6 +12,8 @@ class SocketTarget:
     path: str
     name: str
     """The URI that the daemon is asked to open."""
+    started: bool = False
+    """The user's own daemon, at its usual place: it is started when it does not run."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.check_config:
             sys.stdout.write("the configuration is all right\n")
             return 0
-        return asyncio.run(_serve(config, session=_is_session(options)))
+        return asyncio.run(_serve(config, session=_is_session(options), timeout=options.timeout))
     except (BadConfig, VirtsnapError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         "--config", type=Path, metavar="FILE", help=f"configuration (default: {SYSTEM_CONFIG} if it is there)"
     )
     parser.add_argument("--session", action="store_true", help="for this user alone (default unless root)")
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="end when nobody has been here for so long"
+    )
     parser.add_argument("--check-config", action="store_true", help="is the configuration all right?")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
     parser.add_argument("-V", "--version", action="version", version=f"virtsnapd {__version__}")
@@ -86,7 +89,7 @@ def _config(options: argparse.Namespace) -> Config:
     return config
 
 
-async def _serve(config: Config, *, session: bool) -> int:
+async def _serve(config: Config, *, session: bool, timeout: float | None) -> int:
     from virtsnap.service.local import open_local
     from virtsnap.service.storage import Storage
 
@@ -112,13 +115,29 @@ async def _serve(config: Config, *, session: bool) -> int:
         await daemon.open(doors)
         notify("READY=1", f"STATUS=serving {config.root}")
         await service.autostart_domains()
-        await stop.wait()
+        await _end(daemon, stop, timeout)
         notify("STOPPING=1")
     finally:
         await daemon.close()
         for path in made:
             path.unlink(missing_ok=True)
     return 0
+
+
+async def _end(daemon: Daemon, stop: asyncio.Event, timeout: float | None) -> None:
+    """Return when somebody wants it to end, or nobody has wanted anything for `timeout` seconds."""
+    loop = asyncio.get_running_loop()
+    while timeout is not None:
+        left = daemon.busy_until + timeout - loop.time()
+        if left <= 0 and daemon.idle:
+            return
+        try:
+            async with asyncio.timeout(max(left, 1.0)):
+                await stop.wait()
+                return
+        except TimeoutError:
+            continue
+    await stop.wait()
 
 
 def _doors(config: Config) -> tuple[list[Door], list[Path]]:

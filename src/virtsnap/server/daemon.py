@@ -109,6 +109,8 @@ class Daemon:
         self._limits = limits
         self.consoles = Consoles()
         self.events = Events(service)
+        self.busy_until = asyncio.get_running_loop().time()
+        """When the last client left, by the event loop's clock."""
         self._servers: list[asyncio.Server] = []
         self._clients: dict[Client, asyncio.Task[None]] = {}
         self.reboots = Reboots(self.start)
@@ -167,6 +169,7 @@ class Daemon:
             await client.run()
         finally:
             del self._clients[client]
+            self.busy_until = asyncio.get_running_loop().time()
 
     def _refusal(self, peer: Peer) -> str | None:
         if self._users is not None and peer.uid not in self._users:
