@@ -16,7 +16,7 @@ _START_SECONDS = 20.0
 
 
 async def start_daemon(path: str) -> None:
-    """Return when it serves, as it says itself, or has given up. Raises SystemRefused when it cannot start."""
+    """Return when it serves, as it says itself, or has given up. Raises SystemRefused if nothing starts."""
     words = [sys.executable, "-P", "-m", "virtsnap.daemon.main"]
     with (
         tempfile.TemporaryDirectory(prefix="virtsnap-") as scratch,
