@@ -745,6 +745,12 @@ REFUSALS: dict[str, tuple[Ask, type[Refused], str]] = {
         UNSUPPORTED + "mismatch between configured type for snapshot disk 'vda' "
         "and the type of existing file '/i/a.s1'",
     ),
+    "neither file nor volume": (
+        named(flags=Flag.DISK_ONLY | Flag.REUSE_EXT, files={"/i/a.s1": FileFacts(True)}),
+        ConfigUnsupported,
+        UNSUPPORTED + "mismatch between configured type for snapshot disk 'vda' "
+        "and the type of existing file '/i/a.s1'",
+    ),
     "file called volume": (
         named(disks=(SnapshotDisk("vda", EXTERNAL, type="block", path="/x"),), files={"/x": FULL}),
         ConfigUnsupported,

@@ -314,7 +314,7 @@ def _check_target(file: FileFacts, flags: Flag, entry: SnapshotDisk) -> None:
         if entry.type == "block":
             raise OperationUnsupported(f"block device snapshot target '{path}' doesn't exist")
         return
-    if file.block_device != (entry.type == "block"):
+    if not (file.block_device if entry.type == "block" else file.regular):
         raise ConfigUnsupported(
             f"mismatch between configured type for snapshot disk '{name}' "
             f"and the type of existing file '{path}'"
