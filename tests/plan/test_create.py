@@ -781,12 +781,12 @@ REFUSALS: dict[str, tuple[Ask, type[Refused], str]] = {
     "memory file cannot be looked at": (
         full(RUNNING, files={"/m/s1": FileFacts(False, error="Not a directory")}),
         SystemRefused,
-        "failed to create file '/m/s1': Not a directory",
+        "Failed to create file '/m/s1': Not a directory",
     ),
     "no room for the memory": (
         full(RUNNING, free={"/m": 4 * MIB - 1}),
         SystemRefused,
-        "failed to create file '/m/s1': No space left on device",
+        "Failed to create file '/m/s1': No space left on device",
     ),
     "a layer below is missing": (
         Ask(images=BROKEN),

@@ -332,7 +332,7 @@ def _check_memory_file(facts: DomainFacts, snapshot: Snapshot) -> None:
         return
     file = facts.files.get(path, FileFacts(exists=False))
     if file.error is not None:
-        raise SystemRefused(f"failed to create file '{path}': {file.error}")
+        raise SystemRefused(f"Failed to create file '{path}': {file.error}")
     if file.exists:
         raise ConfigUnsupported(
             f"external memory snapshot file already exists: {path}; "
@@ -341,7 +341,7 @@ def _check_memory_file(facts: DomainFacts, snapshot: Snapshot) -> None:
     free = facts.free.get(posixpath.dirname(path))
     if free is not None and facts.memory_in_use and free < facts.memory_in_use // 16:
         # A lower bound on purpose: pages may be zero. ENOSPC later is undone; this only saves the pause.
-        raise SystemRefused(f"failed to create file '{path}': No space left on device")
+        raise SystemRefused(f"Failed to create file '{path}': No space left on device")
 
 
 def _check_collisions(
