@@ -193,6 +193,9 @@ def test_nobody_waits_for_a_guest_that_does_not_restart(vm: Served) -> None:
     vm.ok("reboot", "vm")
     vm.ok("reset", "vm")
     vm.ok("reboot", "vm")
+    vm.ok("reboot", "vm")
+    vm.ok("shutdown", "vm")
+    vm.ok("reboot", "vm")
     vm.ok("destroy", "vm")
     assert "shut off" in vm.ok("domstate", "vm")
 

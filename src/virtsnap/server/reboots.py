@@ -1,7 +1,8 @@
 """Guests that were asked to restart and have not done so yet.
 
 The service waits for the guest, which may take its time or never react. Clients do not: they are answered as
-soon as it is clear that the guest was asked. A destroy or reset gives the waiting up.
+soon as it is clear that the guest was asked. A destroy, reset, shutdown or another reboot gives the waiting
+up.
 """
 
 from __future__ import annotations

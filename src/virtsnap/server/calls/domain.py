@@ -80,14 +80,17 @@ async def domain_create_with_flags(session: Session, dom: WireDomain, flags: int
 
 
 async def domain_shutdown(session: Session, dom: WireDomain) -> None:
+    await session.reboots.give_up(dom.uuid_text)
     await session.service.shutdown(dom.uuid_text)
 
 
 async def domain_shutdown_flags(session: Session, dom: WireDomain, flags: int) -> None:
+    await session.reboots.give_up(dom.uuid_text)
     await session.service.shutdown(dom.uuid_text, flags)
 
 
 async def domain_reboot(session: Session, dom: WireDomain, flags: int) -> None:
+    await session.reboots.give_up(dom.uuid_text)
     await session.reboots.ask(dom.uuid_text, session.service.reboot(dom.uuid_text, flags))
 
 
