@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import uuid as uuids
+from dataclasses import replace
 from xml.sax.saxutils import escape
 
 from lxml import etree
 
 from virtsnap.formats.domain_xml import scaled_bytes
 from virtsnap.formats.xml_text import parse, render
-from virtsnap.model.errors import ConfigUnsupported, InternalRefused, OperationInvalid, XmlError
+from virtsnap.model.errors import ConfigUnsupported, InternalRefused, InvalidArg, OperationInvalid, XmlError
 from virtsnap.model.storage import Pool, Space, Volume, VolumeRequest
 
 _FORMATS = ("raw", "qcow2")
+_OTHER_FORMATS = (
+    *("none", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow", "qcow"),
+    *("qed", "vmdk"),
+)
+"""Those that libvirt makes or shows, and we do not."""
+_LARGEST = 2**63 - 1
+_NOBODY = 2**32 - 1
+"""No uid: for the system it means to leave it."""
 _KINDS = (
     *("dir", "fs", "netfs", "logical", "disk", "iscsi", "iscsi-direct", "scsi", "mpath", "rbd", "sheepdog"),
     *("gluster", "zfs", "vstorage"),
@@ -56,22 +66,42 @@ def format_pool(pool: Pool, space: Space, mode: int, owner: int, group: int) -> 
     return render(parse(text, "pool"))
 
 
-def parse_volume(text: str) -> VolumeRequest:
-    """A new volume. Raises XmlError, InvalidArg, ConfigUnsupported for a format that is not made here."""
+def parse_volume(text: str, *, sized: bool = True) -> VolumeRequest:
+    """A new volume. `sized`: it must say its capacity, or what it stands on.
+
+    What is a volume's own answer (key, path, times) may be sent back and means nothing.
+    Raises XmlError, InvalidArg, OperationInvalid, and ConfigUnsupported for what is not made here.
+    """
     root = parse(text, "volume")
+    _only(root, "name key source capacity allocation physical target backingStore")
+    if root.get("type", "file") != "file":
+        raise ConfigUnsupported(f"volumes of type '{root.get('type')}' are not supported: files are")
+    source = root.find("source")
+    if source is not None:
+        _only(source, "")
     name = (root.findtext("name") or "").strip()
     if not name:
         raise XmlError("missing volume name element")
     if not is_volume_name(name):
         raise OperationInvalid(f"volume name '{name}' cannot contain '/'")
+    target = root.find("target")
+    if target is not None:
+        _only(target, "path format permissions timestamps compat clusterSize features nocow")
     format = _format(root, "target/format") or "raw"
+    if format not in _FORMATS + _OTHER_FORMATS:
+        raise ConfigUnsupported(f"unknown volume format type {format}")
     if format not in _FORMATS:
         raise ConfigUnsupported(f"volumes of format '{format}' are not supported: raw and qcow2 are")
+    below = root.find("backingStore")
+    if below is not None:
+        _only(below, "path format permissions timestamps")
     backing = (root.findtext("backingStore/path") or "").strip() or None
+    if backing is not None and not backing.startswith("/"):
+        raise XmlError(f"backing store '{backing}' is not an absolute path")
     capacity = _size(root, "capacity")
-    if capacity is None and backing is None:
+    if capacity is None and backing is None and sized:
         raise XmlError("missing capacity element")
-    return VolumeRequest(
+    request = VolumeRequest(
         name,
         format,
         capacity or 0,
@@ -79,6 +109,54 @@ def parse_volume(text: str) -> VolumeRequest:
         backing,
         _format(root, "backingStore/format") if backing else None,
     )
+    return request if target is None else _with_target(request, target)
+
+
+def _with_target(request: VolumeRequest, target: etree._Element) -> VolumeRequest:
+    features = target.find("features")
+    if features is not None:
+        _only(features, "lazy_refcounts extended_l2")
+    compat = (target.findtext("compat") or "").strip() or None
+    if compat not in (None, "0.10", "1.1"):
+        raise ConfigUnsupported(f"qcow2 images of version '{compat}' are not supported: 0.10 and 1.1 are")
+    changed = replace(
+        request,
+        compat=compat,
+        cluster_size=_size(target, "clusterSize"),
+        lazy_refcounts=target.find("features/lazy_refcounts") is not None,
+        extended_l2=target.find("features/extended_l2") is not None,
+    )
+    if request.format == "raw" and changed != request:
+        raise ConfigUnsupported("compat, clusterSize and features are those of qcow2 images, not of raw ones")
+    mode, owner, group = _wanted_permissions(target)
+    return replace(changed, nocow=target.find("nocow") is not None, mode=mode, owner=owner, group=group)
+
+
+def _wanted_permissions(target: etree._Element) -> tuple[int | None, int | None, int | None]:
+    element = target.find("permissions")
+    if element is None:
+        return None, None, None
+    _only(element, "mode owner group label")
+    mode = (element.findtext("mode") or "").strip()
+    if mode and not re.fullmatch("[0-7]{1,4}", mode):
+        raise XmlError("malformed octal mode")
+    return int(mode, 8) if mode else None, _id(element, "owner"), _id(element, "group")
+
+
+def _id(element: etree._Element, tag: str) -> int | None:
+    text = (element.findtext(tag) or "").strip()
+    if text in ("", "-1"):
+        return None
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= _NOBODY:
+        raise XmlError(f"malformed {tag} element")
+    return int(text)
+
+
+def _only(element: etree._Element, known: str) -> None:
+    """Raises ConfigUnsupported for a child that would otherwise be ignored."""
+    for child in element.iterchildren(tag=etree.Element):
+        if child.tag not in known.split():
+            raise ConfigUnsupported(f"element '{child.tag}' of '{element.tag}' is not supported")
 
 
 def is_volume_name(name: str) -> bool:
@@ -111,7 +189,12 @@ def _size(root: etree._Element, tag: str) -> int | None:
     element = root.find(tag)
     if element is None or not (element.text or "").strip():
         return None
-    return scaled_bytes(element.text or "", element.get("unit"), "bytes", tag)
+    if not re.fullmatch(r"\s*\d{1,20}\s*", element.text or ""):
+        raise XmlError(f"malformed {tag} element")
+    size = scaled_bytes(element.text or "", element.get("unit"), "bytes", tag)
+    if size > _LARGEST:
+        raise InvalidArg(f"{tag} of {size} bytes is too large")
+    return size
 
 
 def _format(root: etree._Element, path: str) -> str | None:

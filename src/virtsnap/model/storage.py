@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntFlag
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,22 @@ class VolumeRequest:
     allocation: int | None = None
     backing: str | None = None
     backing_format: str | None = None
+    compat: str | None = None
+    cluster_size: int | None = None
+    lazy_refcounts: bool = False
+    extended_l2: bool = False
+    nocow: bool = False
+    mode: int | None = None
+    owner: int | None = None
+    group: int | None = None
+
+
+class VolumeResize(IntFlag):
+    """virStorageVolResizeFlags."""
+
+    ALLOCATE = 1
+    DELTA = 2
+    SHRINK = 4
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ into its raw disk. Of any other file it is what the content looks like.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -28,8 +27,9 @@ from virtsnap.formats.storage_xml import (
 )
 from virtsnap.model.errors import (
     ConfigUnsupported,
-    InvalidArg,
+    InternalRefused,
     NoPool,
+    NoSupport,
     NoVolume,
     OperationDenied,
     OperationFailed,
@@ -38,7 +38,8 @@ from virtsnap.model.errors import (
     SystemRefused,
     VolumeExists,
 )
-from virtsnap.model.storage import Pool, Space, Volume
+from virtsnap.model.storage import Pool, Space, Volume, VolumeRequest, VolumeResize
+from virtsnap.plan.volumes import new_capacity
 from virtsnap.service.image_users import formats, users
 from virtsnap.store.database import Store, open_store
 
@@ -77,7 +78,7 @@ class Storage:
         )
         raise NoPool(f"no storage pool with matching {what} '{value}'")
 
-    def define(self, xml: str, *, start: bool = False) -> Pool:
+    def define(self, xml: str, *, start: bool = False, build: bool = False) -> Pool:
         """Raises OperationFailed when the name or the folder belongs to another pool."""
         self._writable("virStoragePoolCreateXML" if start else "virStoragePoolDefineXML")
         pool = parse_pool(xml)
@@ -87,12 +88,16 @@ class Storage:
             if other.uuid == pool.uuid:
                 if other.name != pool.name:
                     raise OperationFailed(f"pool '{other.name}' is already defined with uuid {pool.uuid}")
+                if start and other.active:
+                    raise OperationInvalid(f"pool is already active as '{other.name}'")
                 pool = replace(pool, active=other.active, autostart=other.autostart)
             elif other.path == pool.path:
                 raise OperationFailed(f"Storage source conflict with pool: '{other.name}'")
         if start:
+            if build:
+                _build(pool)
             self._check_folder(pool)
-            pool = replace(pool, active=True, persistent=False)
+            pool = replace(pool, active=True, persistent=any(one.uuid == pool.uuid for one in self.pools()))
         self._write(pool)
         return pool
 
@@ -114,14 +119,21 @@ class Storage:
         else:
             self._file(pool).unlink(missing_ok=True)
 
+    def delete_folder(self, uuid: str) -> None:
+        """Remove the pool's folder. Raises OperationInvalid while it is active, SystemRefused."""
+        self._writable("virStoragePoolDelete")
+        pool = self.pool(uuid=uuid)
+        if pool.active:
+            raise OperationInvalid(f"storage pool '{pool.name}' is still active")
+        try:
+            os.rmdir(pool.path)
+        except OSError as error:
+            raise SystemRefused(f"failed to remove pool '{pool.path}': {error.strerror}") from error
+
     def build(self, uuid: str) -> None:
         """Make the folder if it is missing."""
         self._writable("virStoragePoolBuild")
-        pool = self.pool(uuid=uuid)
-        try:
-            os.makedirs(pool.path, mode=0o711, exist_ok=True)
-        except OSError as error:
-            raise SystemRefused(f"cannot create path '{pool.path}': {error.strerror}") from error
+        _build(self.pool(uuid=uuid))
 
     def undefine(self, uuid: str) -> None:
         """Its files stay. Raises OperationInvalid while it is active."""
@@ -208,7 +220,7 @@ class Storage:
 
     async def create(self, uuid: str, xml: str, *, metadata: bool = False) -> Volume:
         """Make an image, `metadata`: with all of its own tables (qcow2 only). Raises VolumeExists."""
-        from virtsnap.qemu import images
+        from virtsnap.qemu import volumes
 
         self._writable("virStorageVolCreateXML")
         pool = self._active(uuid)
@@ -218,26 +230,43 @@ class Storage:
             raise VolumeExists(f"storage volume '{wish.name}' exists already")
         if metadata and wish.format != "qcow2":
             raise ConfigUnsupported("metadata preallocation is not supported for raw volumes")
-        if wish.backing is not None:
-            if wish.format == "raw":
-                raise InvalidArg("a raw volume cannot stand on another one")
-            format = wish.backing_format or "raw"
-            below = await images.info(wish.backing, format=format)
-            await images.create_overlay(
-                path,
-                format=wish.format,
-                backing_path=wish.backing,
-                backing_format=format,
-                size=wish.capacity or below.virtual_size,
-            )
-        else:
-            await images.create(path, format=wish.format, size=wish.capacity)
-            if metadata:
-                whole = ("-f", "qcow2", "-o", "preallocation=metadata", path, str(wish.capacity))
-                await images.run("qemu-img", "create", "-q", *whole)
-        if wish.format == "raw":
-            await _allocate(path, wish.capacity if wish.allocation is None else wish.allocation)
+        await volumes.create(path, await self._standing(wish), metadata=metadata)
         return self.volume(pool.name, wish.name)
+
+    async def clone(self, uuid: str, xml: str, pool_name: str, name: str) -> Volume:
+        """Make an image with the content of another one. Raises InternalRefused when the name is taken."""
+        from virtsnap.qemu import volumes
+
+        self._writable("virStorageVolCreateXMLFrom")
+        pool = self._active(uuid)
+        source = self.volume(pool_name, name)
+        wish = parse_volume(xml, sized=False)
+        path = os.path.join(pool.path, wish.name)
+        if os.path.lexists(path):
+            raise InternalRefused(f"storage volume name '{wish.name}' already in use.")
+        await volumes.clone(path, await self._standing(wish), source)
+        return self.volume(pool.name, wish.name)
+
+    async def _standing(self, wish: VolumeRequest) -> VolumeRequest:
+        """With the format and, if it has no size of its own, the size of what it stands on.
+
+        Raises NoSupport for a raw volume, ConfigUnsupported where only the content would tell the format.
+        """
+        from virtsnap.qemu import images
+
+        if wish.backing is None:
+            return wish
+        if wish.format == "raw":
+            raise NoSupport("backing storage not supported for raw volumes")
+        known = formats(self._store)
+        format = wish.backing_format or known.get(wish.backing)
+        if format is None:
+            await images.info(wish.backing, format="raw")  # it is there
+            if _is_qcow2(wish.backing):
+                raise ConfigUnsupported(f"the format of backing volume '{wish.backing}' must be given")
+            format = "raw"
+        below = await images.info(wish.backing, format=format)
+        return replace(wish, backing_format=format, capacity=wish.capacity or below.virtual_size)
 
     async def delete(self, pool_name: str, name: str) -> None:
         """Raises ResourceBusy when a domain or a snapshot needs it."""
@@ -248,19 +277,16 @@ class Storage:
         except OSError as error:
             raise SystemRefused(f"cannot unlink file '{path}': {error.strerror}") from error
 
-    async def resize(self, pool_name: str, name: str, capacity: int, *, shrink: bool) -> None:
-        """Raises InvalidArg for less than it has unless `shrink`, ResourceBusy when it is used."""
-        from virtsnap.qemu import images
+    async def resize(self, pool_name: str, name: str, capacity: int, flags: int) -> None:
+        """Raises InvalidArg for less than it has unless SHRINK is given, ResourceBusy when it is used."""
+        from virtsnap.qemu import volumes
 
         self._writable("virStorageVolResize")
         volume = self.volume(pool_name, name)
-        path = await self._free(pool_name, name)
-        if capacity < volume.capacity and not shrink:
-            raise InvalidArg(
-                "Can't shrink capacity below current capacity unless shrink flag explicitly specified"
-            )
-        option = ["--shrink"] if shrink else []
-        await images.run("qemu-img", "resize", "-q", "-f", volume.format, *option, path, str(capacity))
+        wanted = new_capacity(volume, capacity, flags)
+        await self._free(pool_name, name)
+        allocate = bool(flags & VolumeResize.ALLOCATE)
+        await volumes.resize(volume, wanted, shrink=bool(flags & VolumeResize.SHRINK), allocate=allocate)
 
     async def open(self, pool_name: str, name: str, *, write: bool) -> int:
         """A descriptor of the volume. Raises ResourceBusy when it is to be written to and used."""
@@ -307,18 +333,16 @@ class Storage:
         os.replace(new, file)
 
 
-async def _allocate(path: str, size: int) -> None:
-    """Take the space now, so that it cannot be missing later. The file goes away when there is not enough."""
-    if not size:
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+def _build(pool: Pool) -> None:
     try:
-        await asyncio.to_thread(os.posix_fallocate, descriptor, 0, min(size, os.fstat(descriptor).st_size))
+        os.makedirs(pool.path, mode=0o711, exist_ok=True)
     except OSError as error:
-        os.unlink(path)
-        raise SystemRefused(f"cannot allocate {size} bytes in file '{path}': {error.strerror}") from error
-    finally:
-        os.close(descriptor)
+        raise SystemRefused(f"cannot create path '{pool.path}': {error.strerror}") from error
+
+
+def _is_qcow2(path: str) -> bool:
+    with open(path, "rb") as file:
+        return qcow2.parse(file.read(qcow2.HEADER_BYTES)) is not None
 
 
 def _volume(pool: Pool, name: str, known: Mapping[str, str]) -> Volume | None:

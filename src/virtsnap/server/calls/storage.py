@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from virtsnap.model.storage import Pool, Volume
+from virtsnap.model.storage import Pool, Volume, VolumeResize
 from virtsnap.server.calls.flags import only
 from virtsnap.server.session import Session
 from virtsnap.server.streams import FileSource, Stream
@@ -15,7 +15,6 @@ WireVolume = tuple[str, str, str]
 _INACTIVE, _ACTIVE, _PERSISTENT, _TRANSIENT, _AUTOSTART, _NO_AUTOSTART, _DIR = (1 << bit for bit in range(7))
 _KINDS = 0xFFFC0 | _DIR
 _RUNNING = 2
-_SHRINK = 4
 _PREALLOC_METADATA = 1
 
 
@@ -91,8 +90,8 @@ async def storage_pool_define_xml(session: Session, xml: str, flags: int) -> Wir
 
 
 async def storage_pool_create_xml(session: Session, xml: str, flags: int) -> WirePool:
-    only(flags, 0, "storagePoolCreateXML")
-    return _wire(session.storage.define(xml, start=True))
+    only(flags, 1, "storagePoolCreateXML")  # WITH_BUILD
+    return _wire(session.storage.define(xml, start=True, build=bool(flags)))
 
 
 async def storage_pool_create(session: Session, pool: WirePool, flags: int) -> None:
@@ -109,6 +108,11 @@ async def storage_pool_build(session: Session, pool: WirePool, flags: int) -> No
 
 async def storage_pool_destroy(session: Session, pool: WirePool) -> None:
     session.storage.stop(_uuid(pool))
+
+
+async def storage_pool_delete(session: Session, pool: WirePool, flags: int) -> None:
+    only(flags, 0, "storagePoolDelete")
+    session.storage.delete_folder(_uuid(pool))
 
 
 async def storage_pool_undefine(session: Session, pool: WirePool) -> None:
@@ -206,14 +210,22 @@ async def storage_vol_create_xml(session: Session, pool: WirePool, xml: str, fla
     return _wire_volume(where, made)
 
 
+async def storage_vol_create_xml_from(
+    session: Session, pool: WirePool, xml: str, clonevol: WireVolume, flags: int
+) -> WireVolume:
+    only(flags, 0, "storageVolCreateXMLFrom")
+    where = session.storage.pool(uuid=_uuid(pool))
+    return _wire_volume(where, await session.storage.clone(where.uuid, xml, clonevol[0], clonevol[1]))
+
+
 async def storage_vol_delete(session: Session, vol: WireVolume, flags: int) -> None:
     only(flags, 0, "storageVolDelete")
     await session.storage.delete(vol[0], vol[1])
 
 
 async def storage_vol_resize(session: Session, vol: WireVolume, capacity: int, flags: int) -> None:
-    only(flags, _SHRINK, "storageVolResize")
-    await session.storage.resize(vol[0], vol[1], capacity, shrink=bool(flags & _SHRINK))
+    only(flags, sum(VolumeResize), "storageVolResize")
+    await session.storage.resize(vol[0], vol[1], capacity, flags)
 
 
 async def storage_vol_download(

@@ -1,0 +1,60 @@
+"""<volume>: what is asked for is understood or refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from virtsnap.formats.storage_xml import parse_volume
+from virtsnap.model.errors import ConfigUnsupported, InvalidArg, OperationInvalid, VirtsnapError, XmlError
+
+
+def volume(rest: str, target: str = "<format type='qcow2'/>", name: str = "v") -> str:
+    return f"<volume><name>{name}</name>{rest}<target>{target}</target></volume>"
+
+
+def test_all_of_a_volume_is_read() -> None:
+    wish = parse_volume(
+        volume(
+            "<capacity unit='MiB'>2</capacity><allocation>512</allocation>"
+            "<backingStore><path>/b</path><format type='raw'/></backingStore>",
+            "<format type='qcow2'/>"
+            "<permissions><mode>0640</mode><owner>7</owner><group>-1</group></permissions>"
+            "<compat>1.1</compat><clusterSize unit='KiB'>4</clusterSize>"
+            "<features><lazy_refcounts/></features>",
+        )
+    )
+    assert (wish.capacity, wish.allocation, wish.backing, wish.backing_format) == (2 << 20, 512, "/b", "raw")
+    assert (wish.mode, wish.owner, wish.group) == (0o640, 7, None)
+    assert (wish.compat, wish.cluster_size, wish.lazy_refcounts, wish.extended_l2) == (
+        "1.1",
+        4096,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("xml", "error", "words"),
+    [
+        (volume(""), XmlError, "missing capacity element"),
+        (volume("<capacity>5x</capacity>"), XmlError, "malformed capacity element"),
+        (volume("<capacity unit='bogus'>5</capacity>"), InvalidArg, "unknown suffix 'bogus'"),
+        (volume("<capacity unit='EiB'>9</capacity>"), InvalidArg, "too large"),
+        (volume("<capacity>5</capacity>", name="../v"), OperationInvalid, "cannot contain '/'"),
+        (volume("<capacity>5</capacity>", name=".."), OperationInvalid, "'..'"),
+        (
+            volume("<capacity>5</capacity>", "<format type='zork'/>"),
+            ConfigUnsupported,
+            "unknown volume format",
+        ),
+        (volume("<capacity>5</capacity>", "<format type='vmdk'/>"), ConfigUnsupported, "'vmdk' are not"),
+        (volume("<capacity>5</capacity>", "<encryption/>"), ConfigUnsupported, "'encryption' of 'target'"),
+        (volume("<capacity>5</capacity>", "<compat>1.1</compat>"), ConfigUnsupported, "not of raw ones"),
+        (volume("<zork/><capacity>5</capacity>"), ConfigUnsupported, "'zork' of 'volume'"),
+        (volume("<backingStore><path>b</path></backingStore>"), XmlError, "not an absolute path"),
+    ],
+)
+def test_what_is_not_made_is_refused(xml: str, error: type[VirtsnapError], words: str) -> None:
+    with pytest.raises(error) as refused:
+        parse_volume(xml)
+    assert words in str(refused.value)
