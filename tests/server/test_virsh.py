@@ -217,6 +217,25 @@ def test_a_daemon_that_was_killed_is_followed_by_another(vm: Served) -> None:
     assert "running" in vm.ok("list")
 
 
+def test_what_a_killed_daemon_was_at_is_wholly_done_or_wholly_not(vm: Served) -> None:
+    vm.ok("start", "vm")
+    file = vm.folder / "killed.sav"
+    with Raw(vm.socket) as client:
+        dom = client.open().call("domain_lookup_by_name", "vm")
+        client.send("domain_save", dom, str(file))
+        with Raw(vm.socket) as other:
+            other.open()
+            while vm.process.poll() is None:
+                job = other.call("domain_get_job_info", dom)
+                if not isinstance(job, tuple) or job[0]:  # it is at it, or over
+                    vm.process.kill()
+                    vm.process.wait()
+    vm.process = daemon.start(vm.folder / "root", vm.socket)
+    state = vm.ok("domstate", "vm").strip()
+    assert (state, file.exists()) in (("running", False), ("shut off", True))
+    assert "None" in vm.ok("domjobinfo", "vm") if state == "running" else vm.ok("restore", str(file))
+
+
 def test_two_daemons_do_not_share_a_socket(served: Served) -> None:
     with pytest.raises(RuntimeError, match="another daemon listens there"):
         daemon.start(served.folder / "other", served.socket)
