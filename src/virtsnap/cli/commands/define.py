@@ -78,7 +78,7 @@ COMMANDS = {
         (
             DOMAIN,
             flag("disable", "disable autostarting"),
-            flag("once", "control the state of 'autostart once'"),
+            flag("once", "control next boot state"),
         ),
         "Configure a domain to be automatically started at boot, by virtsnapd.",
         ("autostart demo", "autostart demo --disable"),
