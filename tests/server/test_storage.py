@@ -162,3 +162,23 @@ def test_pools_are_there_after_a_restart(served: Served, images: Path) -> None:
         assert client.call("storage_pool_is_active", pool) == 1
     notes = list((served.folder / "root" / "pools").iterdir())
     assert [json.loads(note.read_text())["name"] for note in notes] == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("words", "after"),
+    [({}, 0), ({"autostart": True}, 1), ({"persistent": False}, None)],
+    ids=["defined", "autostart", "transient"],
+)
+def test_another_boot_starts_what_is_marked(
+    served: Served, images: Path, words: dict[str, bool], after: int | None
+) -> None:
+    note = next((served.folder / "root" / "pools").iterdir())
+    before = note.read_text()
+    note.write_text(json.dumps(json.loads(before) | {"boot": "another"} | words))
+    served.restart()
+    with Raw(served.socket) as client:
+        pools, _ = client.open().call("connect_list_all_storage_pools", 1, 0)
+        assert [client.call("storage_pool_is_active", pool) for pool in pools] == (
+            [] if after is None else [after]
+        )
+    note.write_text(before)

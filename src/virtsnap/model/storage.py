@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag
 
 
@@ -16,6 +16,14 @@ class Pool:
     active: bool = False
     persistent: bool = True
     autostart: bool = False
+    boot: str = ""
+    """The boot of the host that this was noted in."""
+
+    def since(self, boot: str) -> Pool | None:
+        """What is left of it in another boot: it was started in none; one that is not defined is gone."""
+        if self.boot == boot:
+            return self
+        return replace(self, active=False) if self.persistent else None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from virtsnap.model.errors import (
 )
 from virtsnap.model.storage import Pool, Space, Volume, VolumeRequest, VolumeResize
 from virtsnap.plan.volumes import new_capacity
+from virtsnap.qemu.process import current_boot_id
 from virtsnap.service.image_users import formats, users
 from virtsnap.store.database import Store, open_store
 
@@ -51,6 +52,7 @@ class Storage:
         self._folder = root / "pools"
         self._readonly = readonly
         self._store: Store = open_store(root)
+        self._boot = current_boot_id()
 
     def close(self) -> None:
         """Let go of the store."""
@@ -63,9 +65,12 @@ class Storage:
         found = []
         for file in self._folder.glob("*.json"):
             try:
-                found.append(Pool(**json.loads(file.read_text())))
+                pool = Pool(**json.loads(file.read_text())).since(self._boot)
             except (OSError, ValueError, TypeError) as error:
                 logging.getLogger("virtsnap").warning("pool '%s': %s", file, error)
+                continue
+            if pool is not None:
+                found.append(pool)
         return sorted(found, key=lambda pool: pool.name)
 
     def pool(self, *, uuid: str | None = None, name: str | None = None, path: str | None = None) -> Pool:
@@ -152,9 +157,9 @@ class Storage:
         self._write(replace(pool, autostart=autostart))
 
     def autostart(self) -> None:
-        """Start the pools that want it and can."""
+        """Start the pools that want it and can, once in each boot of the host."""
         for pool in self.pools():
-            if pool.autostart and not pool.active and os.path.isdir(pool.path):
+            if pool.autostart and pool.boot != self._boot and os.path.isdir(pool.path):
                 self._write(replace(pool, active=True))
 
     def space(self, pool: Pool) -> Space:
@@ -166,7 +171,7 @@ class Storage:
         except OSError as error:
             raise SystemRefused(f"cannot statvfs path '{pool.path}': {error.strerror}") from error
         capacity, free = found.f_blocks * found.f_frsize, found.f_bfree * found.f_frsize
-        return Space(capacity, capacity - free, found.f_bavail * found.f_frsize)
+        return Space(capacity, capacity - free, free)
 
     def pool_xml(self, uuid: str) -> str:
         """The pool's document."""
@@ -329,7 +334,7 @@ class Storage:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         file = self._file(pool)
         new = file.with_suffix(".new")
-        new.write_text(json.dumps(asdict(pool)))
+        new.write_text(json.dumps(asdict(replace(pool, boot=self._boot))))
         os.replace(new, file)
 
 
