@@ -1,7 +1,8 @@
-"""Twenty clients that call whatever comes to mind: `python -m tests.server.soak [SECONDS]`.
+"""Twenty clients that call whatever comes to mind: `script/soak [MINUTES]`.
 
 Valid calls on a handful of domains and snapshots, shut off ones and one that runs, in any order, also such
-that are refused. The daemon must answer each, and must not grow.
+that are refused; and five more clients that do it all wrong, see `rude`. The daemon must answer each of the
+twenty, and keep neither memory nor descriptors of those who have gone.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests import daemon
 from tests.parity.oracle import end_guests
+from tests.server.rude import rude
 from virtsnap.api.connect import open_service
 from virtsnap.model.errors import VirtsnapError
 from virtsnap.service.interface import Service
 
 CLIENTS = 20
+RUDE = 5
+_DEVICES = "<serial type='pty'/><console type='pty'/><video><model type='vga'/></video>"
+_SETTLE_SECONDS = 10
+WATCH = 2
+"""Descriptors by which the daemon hears of events, once somebody has asked for them."""
 DOMAINS = 5
 
 
@@ -33,7 +41,7 @@ def _xml(folder: Path, number: int) -> str:
     return (
         f"<domain type='qemu'><name>d{number}</name><uuid>{_uuid(number)}</uuid>"
         "<memory unit='MiB'>32</memory><os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"
-        f"<disk type='file'><driver name='qemu' type='qcow2'/>{disk}</disk></devices></domain>"
+        f"<disk type='file'><driver name='qemu' type='qcow2'/>{disk}</disk>{_DEVICES}</devices></domain>"
     )
 
 
@@ -91,49 +99,93 @@ async def _client(uri: str, folder: Path, seed: int, until: float) -> tuple[int,
     return done, refused
 
 
+async def _rude(path: Path, seed: int, until: float) -> int:
+    dice, done = random.Random(seed), 0
+    while time.monotonic() < until:
+        await rude(path, _uuid(0), dice)
+        done += 1
+    return done
+
+
+def descriptors(pid: int) -> int:
+    """How many are open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+async def _settled(pid: int, service: Service, most: int) -> int:
+    """Descriptors, when those who have hung up were seen off."""
+    end = time.monotonic() + _SETTLE_SECONDS
+    while (found := descriptors(pid)) > most and time.monotonic() < end:
+        await service.list_domains()
+    return found
+
+
+@dataclass
+class Soaked:
+    """What came of it. `sizes`: memory after each part of the time; `kept`: descriptors that stay."""
+
+    calls: int = 0
+    refusals: int = 0
+    rude: int = 0
+    kept: int = 0
+    sizes: list[int] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        grown = 100 * (self.sizes[-1] / self.sizes[len(self.sizes) // 2] - 1)
+        sizes = " ".join(f"{size / 2**20:.1f}" for size in self.sizes)
+        return (
+            f"{self.calls} calls of {CLIENTS} clients, {self.refusals} of them refused; {self.rude} clients"
+            f" hung up in the middle; {self.kept} descriptors more than at first\n"
+            f"resident MiB: {sizes}; second half {grown:+.1f} %"
+        )
+
+
 def resident(pid: int) -> int:
     """Bytes of memory."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def soak(folder: Path, socket: Path, pid: int, seconds: float) -> tuple[int, int, list[int]]:
-    """Calls, refusals, and the daemon's memory after each tenth of the time."""
+async def soak(folder: Path, socket: Path, pid: int, seconds: float, parts: int = 10) -> Soaked:
+    """See the module's text."""
     uri = f"qemu:///system?socket={socket}"
     service = await open_service(uri)
     for number in range(DOMAINS):
         await service.define_xml(_xml(folder, number))
     await service.create(_uuid(0))
-    calls = refusals = 0
-    sizes = []
-    for part in range(10):
-        until = time.monotonic() + seconds / 10
-        answers = await asyncio.gather(
+    found, before = Soaked(), descriptors(pid) + WATCH
+    for part in range(parts):
+        until = time.monotonic() + seconds / parts
+        good = asyncio.gather(
             *(_client(uri, folder, part * CLIENTS + number, until) for number in range(CLIENTS))
         )
-        calls += sum(done for done, _ in answers)
-        refusals += sum(refused for _, refused in answers)
-        sizes.append(resident(pid))
+        bad = asyncio.gather(*(_rude(socket, part * RUDE + number, until) for number in range(RUDE)))
+        for done, refused in await good:
+            found.calls += done
+            found.refusals += refused
+        found.rude += sum(await bad)
+        found.sizes.append(resident(pid))
+    found.kept = await _settled(pid, service, before) - before
     await service.destroy(_uuid(0))
     await service.close()
-    return calls, refusals, sizes
+    return found
 
 
 def main() -> int:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600
+    seconds = 60 * (float(sys.argv[1]) if len(sys.argv) > 1 else 60)
     with tempfile.TemporaryDirectory(prefix="vs-soak-") as text:
         folder = Path(text)
         process = daemon.start(folder / "root", folder / "sock")
         try:
-            calls, refusals, sizes = asyncio.run(soak(folder, folder / "sock", process.pid, seconds))
+            found = asyncio.run(soak(folder, folder / "sock", process.pid, seconds))
         finally:
             daemon.stop(process)
             end_guests(folder)
         said = Path(f"{folder}/sock.log").read_text()
-    print(f"{calls} calls of {CLIENTS} clients in {seconds:.0f} s, {refusals} of them refused")
-    print("resident MiB:", " ".join(f"{size / 2**20:.1f}" for size in sizes))
-    if said:
-        print(said[-2000:])
-    return int("Traceback" in said)
+    print(f"{seconds:.0f} s: {found}")
+    strange = "\n".join(line for line in said.splitlines() if ": client pid" not in line)
+    if strange:
+        print(strange[-4000:])
+    return int("Traceback" in said or found.kept > 0)
 
 
 if __name__ == "__main__":
