@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from virtsnap.formats.storage_xml import parse_volume
+from virtsnap.formats.storage_xml import format_volume, parse_volume
 from virtsnap.model.errors import ConfigUnsupported, InvalidArg, OperationInvalid, VirtsnapError, XmlError
+from virtsnap.model.storage import Volume
 
 
 def volume(rest: str, target: str = "<format type='qcow2'/>", name: str = "v") -> str:
@@ -58,3 +59,36 @@ def test_what_is_not_made_is_refused(xml: str, error: type[VirtsnapError], words
     with pytest.raises(error) as refused:
         parse_volume(xml)
     assert words in str(refused.value)
+
+
+def test_a_volume_is_shown_as_libvirt_shows_it() -> None:
+    shown = format_volume(
+        Volume("b.img", "/p/b.img", "raw", 1048576, 4096, 1048576, 0o600, 7, 8, times=(5 * 10**9 + 1, 0, 25))
+    )
+    assert (
+        shown
+        == """<volume type='file'>
+  <name>b.img</name>
+  <key>/p/b.img</key>
+  <capacity unit='bytes'>1048576</capacity>
+  <allocation unit='bytes'>4096</allocation>
+  <physical unit='bytes'>1048576</physical>
+  <target>
+    <path>/p/b.img</path>
+    <format type='raw'/>
+    <permissions>
+      <mode>0600</mode>
+      <owner>7</owner>
+      <group>8</group>
+    </permissions>
+    <timestamps>
+      <atime>5.000000001</atime>
+      <mtime>0.000000000</mtime>
+      <ctime>0.000000025</ctime>
+      <btime>0</btime>
+    </timestamps>
+  </target>
+</volume>
+"""
+    )
+    assert parse_volume(shown).capacity == 1048576

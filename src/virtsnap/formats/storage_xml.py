@@ -170,13 +170,18 @@ def format_volume(volume: Volume) -> str:
     if volume.backing is not None:
         kind = f"<format type='{escape(volume.backing_format or 'raw')}'/>"
         backing = f"<backingStore><path>{escape(volume.backing)}</path>{kind}</backingStore>"
+    times = "".join(
+        f"<{tag}>{time // 10**9}.{time % 10**9:09}</{tag}>"
+        for tag, time in zip(("atime", "mtime", "ctime"), volume.times, strict=True)
+    )
     text = (
         f"<volume type='file'><name>{escape(volume.name)}</name><key>{escape(volume.path)}</key>"
         f"<capacity unit='bytes'>{volume.capacity}</capacity>"
         f"<allocation unit='bytes'>{volume.allocation}</allocation>"
         f"<physical unit='bytes'>{volume.physical}</physical>"
         f"<target><path>{escape(volume.path)}</path><format type='{volume.format}'/>"
-        f"{_permissions(volume.mode, volume.owner, volume.group)}</target>{backing}</volume>"
+        f"{_permissions(volume.mode, volume.owner, volume.group)}"
+        f"<timestamps>{times}<btime>0</btime></timestamps></target>{backing}</volume>"
     )
     return render(parse(text, "volume"))
 

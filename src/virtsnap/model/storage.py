@@ -50,6 +50,8 @@ class Volume:
     group: int
     backing: str | None = None
     backing_format: str | None = None
+    times: tuple[int, int, int] = (0, 0, 0)
+    """When it was last read, written to and changed otherwise, in nanoseconds since the epoch."""
 
 
 @dataclass(frozen=True)

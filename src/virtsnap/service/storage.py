@@ -383,4 +383,5 @@ def _volume(pool: Pool, name: str, known: Mapping[str, str]) -> Volume | None:
         group=status.st_gid,
         backing=backing,
         backing_format=header.backing_format if header is not None else None,
+        times=(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns),
     )
