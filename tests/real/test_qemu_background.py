@@ -135,6 +135,17 @@ async def test_a_file_that_exists_is_left_alone(tmp_path: Path, way: MemoryWay) 
     assert path.read_text() == "mine"
 
 
+async def test_a_guest_that_never_ran_is_refused(tmp_path: Path, way: MemoryWay) -> None:
+    """QEMU (10.0.2) would abort when it brings such a guest back to where it was."""
+    path = tmp_path / "memory"
+    async with qemu() as machine:
+        assert await status(machine.monitor) == "prelaunch"
+        with pytest.raises(Failed, match="'prelaunch' and not paused"):
+            await Capture.begin(machine.monitor, path=str(path), xml="<x/>", was_running=True, way=way)
+        assert await status(machine.monitor) == "prelaunch"
+    assert not path.exists()
+
+
 async def test_memory_that_cannot_be_protected_falls_to_the_plain_way(tmp_path: Path) -> None:
     with (tmp_path / "ram").open("wb") as file:
         file.truncate(64 * MIB)

@@ -120,6 +120,8 @@ async def test_libvirt_restores_what_we_saved(
         elif not (await background.choose(monitor)).background:
             pytest.skip("needs userfaultfd for this user")
         else:
+            await monitor.execute("cont")
+            await monitor.execute("stop")
             capture = await background.Capture.begin(
                 monitor, path=str(path), xml=xml, was_running=was_running, way=way
             )

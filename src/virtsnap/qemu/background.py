@@ -105,6 +105,10 @@ class Capture:
     async def _start(self) -> None:
         write_head(self._descriptor, self._path, self._header)
         await leave_postmigrate(self._monitor)
+        state = (await self._monitor.execute("query-status"))["status"]
+        if state != "paused":
+            # QEMU returns to the state that it found, and aborts where none leads to it (prelaunch).
+            raise Failed(f"job 'snapshot' failed: the guest is '{state}' and not paused")
         transport = Transport(self._descriptor, self._path, self._header.stream_offset)
         await self._stack.enter_async_context(settings(self._monitor, self._way))
         self._listener = await self._stack.enter_async_context(self._monitor.events("MIGRATION"))
