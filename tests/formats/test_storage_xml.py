@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtsnap.formats.storage_xml import format_volume, parse_volume
+from virtsnap.formats.storage_xml import format_volume, parse_pool, parse_volume
 from virtsnap.model.errors import ConfigUnsupported, InvalidArg, OperationInvalid, VirtsnapError, XmlError
 from virtsnap.model.storage import Volume
 
@@ -92,3 +92,16 @@ def test_a_volume_is_shown_as_libvirt_shows_it() -> None:
 """
     )
     assert parse_volume(shown).capacity == 1048576
+
+
+def test_a_pool_has_nothing_that_is_ignored() -> None:
+    pool = "<pool type='dir'><name>p</name>{}<target><path>/p/</path>{}</target></pool>"
+    wish = parse_pool(pool.format("<source/>", "<permissions><mode>0750</mode></permissions>"))
+    assert (wish.path, wish.mode, wish.owner) == ("/p", 0o750, None)
+    for more, target in (
+        ("<zork/>", ""),
+        ("<source><device path='/d'/></source>", ""),
+        ("", "<encryption/>"),
+    ):
+        with pytest.raises(ConfigUnsupported):
+            parse_pool(pool.format(more, target))

@@ -31,7 +31,7 @@ _KINDS = (
 
 
 def parse_pool(text: str) -> Pool:
-    """A pool that is not active. Raises XmlError, InternalRefused for what is no folder."""
+    """A pool that is not active. Raises XmlError, ConfigUnsupported, InternalRefused for no folder."""
     root = parse(text, "pool")
     kind = root.get("type")
     if kind not in _KINDS:
@@ -51,7 +51,15 @@ def parse_pool(text: str) -> Pool:
         uuid = str(uuids.UUID(given.strip())) if given else str(uuids.uuid4())
     except ValueError as error:
         raise XmlError("malformed uuid element") from error
-    return Pool(uuid, name, path.rstrip("/") or "/")
+    for element, known in (
+        (root, "name uuid capacity allocation available source target"),
+        (root.find("source"), ""),
+        (root.find("target"), "path permissions"),
+    ):
+        if element is not None:
+            _only(element, known)
+    mode, owner, group = _wanted_permissions(root.find("target"))
+    return Pool(uuid, name, path.rstrip("/") or "/", mode=mode, owner=owner, group=group)
 
 
 def format_pool(pool: Pool, space: Space, mode: int, owner: int, group: int) -> str:
@@ -63,7 +71,7 @@ def format_pool(pool: Pool, space: Space, mode: int, owner: int, group: int) -> 
         f"<available unit='bytes'>{space.available}</available><source/>"
         f"<target><path>{escape(pool.path)}</path>{_permissions(mode, owner, group)}</target></pool>"
     )
-    return render(parse(text, "pool"))
+    return render(parse(text, "pool")).replace("  <source/>\n", "  <source>\n  </source>\n")
 
 
 def parse_volume(text: str, *, sized: bool = True) -> VolumeRequest:
@@ -132,8 +140,8 @@ def _with_target(request: VolumeRequest, target: etree._Element) -> VolumeReques
     return replace(changed, nocow=target.find("nocow") is not None, mode=mode, owner=owner, group=group)
 
 
-def _wanted_permissions(target: etree._Element) -> tuple[int | None, int | None, int | None]:
-    element = target.find("permissions")
+def _wanted_permissions(target: etree._Element | None) -> tuple[int | None, int | None, int | None]:
+    element = None if target is None else target.find("permissions")
     if element is None:
         return None, None, None
     _only(element, "mode owner group label")

@@ -18,6 +18,10 @@ class Pool:
     autostart: bool = False
     boot: str = ""
     """The boot of the host that this was noted in."""
+    mode: int | None = None
+    """What its folder gets when it is built, as owner and group."""
+    owner: int | None = None
+    group: int | None = None
 
     def since(self, boot: str) -> Pool | None:
         """What is left of it in another boot: it was started in none; one that is not defined is gone."""

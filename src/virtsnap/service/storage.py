@@ -341,6 +341,11 @@ class Storage:
 def _build(pool: Pool) -> None:
     try:
         os.makedirs(pool.path, mode=0o711, exist_ok=True)
+        if pool.mode is not None:
+            os.chmod(pool.path, pool.mode)
+        if pool.owner is not None or pool.group is not None:
+            owner, group = (-1 if one is None else one for one in (pool.owner, pool.group))
+            os.chown(pool.path, owner, group)
     except OSError as error:
         raise SystemRefused(f"cannot create path '{pool.path}': {error.strerror}") from error
 
