@@ -1,9 +1,9 @@
 """The benchmark: what snapshots cost here and with the real libvirt, and how the cost grows.
 
-Four tables: by the memory of a running Linux guest (full system snapshots; saving it into a file), by the
-number of disks, and by the number of snapshots that the domain has already. Every figure is the median of
-several rounds of whole commands, as a user waits for them; libvirt is virsh on a daemon that runs. The
-guests are emulated: compare figures with each other, not with other machines.
+By the memory of a running Linux guest (full system snapshots; saving it into a file), by the number of disks,
+and by the number of snapshots that the domain has already. Every figure is the median of several rounds of
+whole commands, as a user waits for them; libvirt is virsh on a daemon that runs. The guests are emulated:
+compare figures with each other, not with other machines. The last tables are the daemons' own: `lab.daemons`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lab import guest, packages, sides
+from lab import daemons, guest, packages, sides
 from lab.console import ConsoleError
 from lab.demo import Cost, Demo, DemoError
 from lab.domain import disk_targets
@@ -303,7 +303,12 @@ _TABLES: dict[str, tuple[str, Measure]] = {
     "clones": ("clones", by_clones),
     "disks": ("disks", by_disks),
     "snapshots": ("snapshots before", by_snapshots),
+    "daemon": ("domains, shut off", daemons.by_domains),
+    "running": ("domains, running", daemons.by_running),
+    "listed": ("snapshots", daemons.by_listed),
 }
+_SERVED = frozenset({"daemon", "running", "listed"})
+"""Of virtsnapd, not of the program."""
 
 
 def table(
@@ -325,7 +330,9 @@ def table(
 def _cell(value: str | float | None) -> str:
     if value is None:
         return f"{'':>12}"
-    return f"{value:>12}" if isinstance(value, str) else f"{value:>10.3f} s"
+    if isinstance(value, str):
+        return f"{value:>12}"
+    return f"{value:>10.3f} s" if value >= 0.1 else f"{value * 1000:>9.2f} ms"
 
 
 def _ratio(values: list[str | float | None]) -> str:
@@ -344,6 +351,9 @@ def main() -> int:
     parser.add_argument("--clones", type=int, nargs="*", default=[20], metavar="N")
     parser.add_argument("--disks", type=int, nargs="*", default=[1, 4, 8], metavar="N")
     parser.add_argument("--snapshots", type=int, nargs="*", default=[1, 25, 150], metavar="N")
+    parser.add_argument("--daemon", type=int, nargs="*", default=[1, 100, 1000], metavar="N")
+    parser.add_argument("--running", type=int, nargs="*", default=[1, 5], metavar="N")
+    parser.add_argument("--listed", type=int, nargs="*", default=[1000], metavar="N")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="do not measure the real libvirt")
     chosen = parser.parse_args()
@@ -358,7 +368,7 @@ def main() -> int:
                 continue
             found: dict[int, dict[str, Figures]] = {size: {} for size in sizes}
             for size in sizes:
-                with _both(with_libvirt=why is None) as places:
+                with _both(with_libvirt=why is None, served=key in _SERVED) as places:
                     for side, folder in places:
                         found[size][side.name] = measure(side, folder, image, size, chosen.rounds)
                         print(".", end="", file=sys.stderr, flush=True)
@@ -371,7 +381,7 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def _both(with_libvirt: bool) -> Iterator[list[tuple[Side, Path]]]:
+def _both(with_libvirt: bool, served: bool) -> Iterator[list[tuple[Side, Path]]]:
     """The sides, each with a folder for its guest's files: new ones, so that nothing is left from before."""
     # Short: the path of a unix socket has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="virtsnap-bench-") as text, contextlib.ExitStack() as stack:
@@ -380,7 +390,8 @@ def _both(with_libvirt: bool) -> Iterator[list[tuple[Side, Path]]]:
         folders = [base / "ours", base / "theirs", base / "daemon"]
         for folder in folders:
             folder.mkdir()
-        places = [(sides.ours(base), folders[0])]
+        ours = stack.enter_context(sides.virtsnapd(base)) if served else sides.ours(base)
+        places = [(ours, folders[0])]
         if with_libvirt:
             places.append((stack.enter_context(sides.libvirt(folders[2])), folders[1]))
         yield places

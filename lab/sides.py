@@ -1,6 +1,7 @@
 """The two programs that the benchmark sets side by side: virtsnap, and virsh on a real libvirtd of its own.
 
-The daemon is the one that the parity tests use. Started by root it runs as nobody, and so does its virsh.
+Or virtsnapd, for what a daemon does itself. The real one is that of the parity tests. Started by root it runs
+as nobody, and so does its virsh.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.demo import DemoError
+from tests import daemon
 from tests.parity import oracle
 
 
@@ -26,6 +28,9 @@ class Side:
     program: list[str]
     user: int | None = None
     """Whose the guests' files must be; None: ours."""
+    socket: Path = Path()
+    """Of the daemon, if there is one, as its process is."""
+    pid: int = 0
 
     def own(self, folder: Path) -> None:
         """Give a folder and what is in it to the user whose guests use it."""
@@ -54,11 +59,25 @@ def ours(folder: Path) -> Side:
 @contextmanager
 def libvirt(folder: Path) -> Iterator[Side]:
     """virsh with a daemon whose files are in `folder`; it ends with its guests."""
-    with oracle.running(folder) as daemon:
-        words = ["env", "-i", *(f"{key}={value}" for key, value in daemon.environment.items())]
-        if daemon.user is not None:
-            words += ["setpriv", f"--reuid={daemon.user}", f"--regid={daemon.user}", "--clear-groups"]
-        yield Side("libvirt", [*words, "virsh", "-q", "-c", "qemu:///session"], daemon.user)
+    with oracle.running(folder) as theirs:
+        words = ["env", "-i", *(f"{key}={value}" for key, value in theirs.environment.items())]
+        if theirs.user is not None:
+            words += ["setpriv", f"--reuid={theirs.user}", f"--regid={theirs.user}", "--clear-groups"]
+        program = [*words, "virsh", "-q", "-c", "qemu:///session"]
+        yield Side("libvirt", program, theirs.user, theirs.socket, theirs.pid)
+
+
+@contextmanager
+def virtsnapd(folder: Path) -> Iterator[Side]:
+    """virsh with our daemon, whose files are in `folder`; it ends with its guests."""
+    path = folder / "sock"
+    process = daemon.start(folder / "root", path)
+    try:
+        program = ["virsh", "-q", "-c", f"qemu:///system?socket={path}"]
+        yield Side("virtsnap", program, None, path, process.pid)
+    finally:
+        daemon.stop(process)
+        oracle.end_guests(folder)
 
 
 def create_disk(path: Path) -> None:

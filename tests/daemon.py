@@ -26,7 +26,8 @@ def start(root: Path, path: Path, *options: str) -> subprocess.Popen[bytes]:
             )
         done = os.pidfd_open(process.pid)
         try:
-            heard = select.select([ready, done], [], [], _SECONDS)[0]
+            waited: list[socket.socket | int] = [ready, done]
+            heard = select.select(waited, [], [], _SECONDS)[0]
         finally:
             os.close(done)
         if ready not in heard:

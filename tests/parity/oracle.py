@@ -89,6 +89,16 @@ class Oracle:
                     raise RuntimeError(f"the oracle keeps domain {name}: {done.stderr}")
 
     @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.folder / "r/libvirt/libvirt-sock"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def files(self) -> Path:
         """Where the daemon keeps definitions and snapshots."""
         return Path(self.environment["XDG_CONFIG_HOME"], "libvirt", "qemu")
@@ -105,7 +115,7 @@ class Oracle:
         self._process.kill()
         self._process.wait()
         yield
-        (self.folder / "r/libvirt/libvirt-sock").unlink(missing_ok=True)
+        self.socket.unlink(missing_ok=True)
         self._process = _start(self.folder, self.user)
         _await_socket(self._process, self.folder)
 

@@ -157,6 +157,14 @@ async def read(path: str, format: str, *, emulator_img: str = "qemu-img") -> Ima
     )
 
 
+async def look(path: str, format: str) -> ImageFacts | ImageInfo:
+    """The same; what cannot be opened is told in libvirt's words. Raises SystemRefused, InternalRefused."""
+    try:
+        return await read(path, format)
+    except OSError:
+        return await info(path, format=format)
+
+
 def _from_header(path: str) -> ImageFacts | None:
     """What the header of a qcow2 file tells; None when qemu-img must be asked."""
     with open(path, "rb", buffering=0) as file:

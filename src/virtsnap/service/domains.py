@@ -410,7 +410,7 @@ class DomainCalls(Context):
             raise InvalidArg(f"invalid path {path} not assigned to domain")
         if disk.source is None:
             raise InvalidArg(f"disk '{disk.target}' does not currently have a source assigned")
-        info = await images.info(disk.source, format=disk.format)
+        info = await images.look(disk.source, disk.format)
         physical = info.virtual_size if info.block_device else os.stat(disk.source).st_size
         return BlockInfo(capacity=info.virtual_size, allocation=info.actual_size, physical=physical)
 
