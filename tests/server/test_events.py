@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.server.conftest import Served
 from tests.server.raw import Raw
+from virtsnap.model.errors import InternalRefused
 from virtsnap.model.event import DomainEvent, EventKind, Life
+from virtsnap.server.events import WISHES_MAX, ClientEvents, Events
 from virtsnap.service.local import open_local
 from virtsnap.wire.events import event_of
 from virtsnap.wire.frames import Kind
@@ -166,6 +169,42 @@ def test_an_event_that_does_not_exist(served: Served) -> None:
     with Raw(served.socket) as client:
         error = client.open().call("connect_domain_event_callback_register_any", 99, None)
         assert (error.code, error.domain, error.message) == (1, 7, "internal error: unsupported event ID 99")
+
+
+async def test_a_registration_of_a_client_that_has_gone_is_none(tmp_path: Path) -> None:
+    """A call goes on when its client hangs up; what it registers nobody would ever take back."""
+    service = await open_local(tmp_path)
+    events = Events(service)
+    gone, here = ClientEvents(events, lambda frame: None), ClientEvents(events, lambda frame: None)
+    gone.close()
+    await gone.register(EventKind.LIFECYCLE)
+    await gone.register_old(EventKind.LIFECYCLE)
+    assert events.wishes == 0
+    await here.register(EventKind.LIFECYCLE)
+    await here.register_old(EventKind.LIFECYCLE)
+    assert events.wishes == 2
+    here.close()
+    assert events.wishes == 0
+    await events.close()
+    await service.close()
+
+
+async def test_registrations_have_a_limit(tmp_path: Path) -> None:
+    service = await open_local(tmp_path)
+    events = Events(service)
+    client = ClientEvents(events, lambda frame: None)
+    for _ in range(WISHES_MAX):
+        await client.register(EventKind.LIFECYCLE)
+    with pytest.raises(InternalRefused, match="too many event callbacks"):
+        await client.register(EventKind.LIFECYCLE)
+    with pytest.raises(InternalRefused, match="too many event callbacks"):
+        await client.register(None)
+    assert client.deregister(0)
+    await client.register(EventKind.LIFECYCLE)
+    client.close()
+    assert events.wishes == 0
+    await events.close()
+    await service.close()
 
 
 def test_virsh_event(served: Served) -> None:

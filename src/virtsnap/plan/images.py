@@ -21,10 +21,10 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from virtsnap.formats import xml_text
 from virtsnap.formats.domain_xml import DomainDisk, read_disk
+from virtsnap.formats.kept import Kept, digest
 from virtsnap.model.errors import SystemRefused
 from virtsnap.model.facts import DomainFacts, ImageFacts, ImageRole
 from virtsnap.model.snapshot import Location, Snapshot
@@ -36,12 +36,18 @@ SPARE = 16 << 20
 _KEPT = (Location.EXTERNAL, Location.INTERNAL, Location.MANUAL)
 
 
-@lru_cache(maxsize=2048)
+_DISKS: Kept[bytes, tuple[DomainDisk, ...]] = Kept(2048)
+
+
 def disks_of(domain_xml: str) -> tuple[DomainDisk, ...]:
     """The disks of a definition that was read before, such as a snapshot's.
 
     Every decision asks this of every snapshot of the tree, several times.
     """
+    return _DISKS.get(digest(domain_xml), lambda: _read_disks(domain_xml))
+
+
+def _read_disks(domain_xml: str) -> tuple[DomainDisk, ...]:
     root = xml_text.parse(domain_xml, "domain")
     return tuple(read_disk(element) for element in root.iterfind("devices/disk"))
 

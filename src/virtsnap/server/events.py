@@ -16,7 +16,7 @@ from virtsnap.wire.frames import Frame
 from virtsnap.wire.xdr import XdrError
 
 logger = logging.getLogger("virtsnap.server")
-_WISHES_MAX = 16384
+WISHES_MAX = 16384
 """Registrations of one client."""
 
 
@@ -51,6 +51,11 @@ class Events:
     def remove(self, key: object) -> None:
         """Tell no more."""
         self._wishes.pop(key, None)
+
+    @property
+    def wishes(self) -> int:
+        """How many registrations there are, of all clients."""
+        return len(self._wishes)
 
     async def close(self) -> None:
         """Watch no more."""
@@ -93,6 +98,7 @@ class ClientEvents:
         self._tell = tell
         self._keys: set[int | str] = set()
         self._next = 0
+        self._closed = False
 
     async def register(self, kind: EventKind | None, uuid: str | None = None) -> int:
         """Returns the callback's id. `kind` None: what never happens here."""
@@ -109,7 +115,9 @@ class ClientEvents:
         return True
 
     async def _add(self, key: int | str, wish: Registration | None) -> None:
-        if len(self._keys) >= _WISHES_MAX:
+        if self._closed:  # a call that goes on when its client has hung up: nobody would ever take this back
+            return
+        if len(self._keys) >= WISHES_MAX:
             raise InternalRefused("too many event callbacks")
         self._keys.add(key)
         if wish is None:
@@ -131,6 +139,7 @@ class ClientEvents:
         return True
 
     def close(self) -> None:
-        """Forget them all."""
+        """Forget them all, and what calls still under way ask for."""
+        self._closed = True
         for key in list(self._keys):
             self.deregister(key)

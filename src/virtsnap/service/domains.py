@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from virtsnap.engine.telling import expect_reboot, tell
+from virtsnap.formats.kept import Kept, digest
 from virtsnap.model.domain import (
     BlockInfo,
     DomainInfo,
@@ -442,15 +443,21 @@ class DomainCalls(Context):
 # A daemon is asked the same of the same definitions every few seconds.
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _parsed(text: str) -> DomainDefinition:
     from virtsnap.formats.domain_xml import DomainDefinition
 
     return DomainDefinition.parse(text)
 
 
-@lru_cache(maxsize=256)
+_INACTIVE: Kept[tuple[bytes, bool], str] = Kept(1 << 20, len)
+
+
 def _inactive(text: str, secure: bool) -> str:
+    return _INACTIVE.get((digest(text), secure), lambda: _made_inactive(text, secure))
+
+
+def _made_inactive(text: str, secure: bool) -> str:
     definition = _parsed(text)
     return (definition if secure else definition.without_secrets()).to_inactive_xml()
 

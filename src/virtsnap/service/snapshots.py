@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from virtsnap.formats.kept import Kept
 from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NoSnapshot
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotTree
@@ -170,12 +170,16 @@ class SnapshotCalls(Context):
         return await gather(world, starts=starts)
 
 
-@lru_cache(maxsize=512)
+_DOCUMENTS: Kept[tuple[Snapshot, bool, str], str] = Kept(1 << 20, len)
+
+
 def _document(snapshot: Snapshot, secure: bool, uuid: str) -> str:
     """Kept: clients that list snapshots ask for the document of each, again and again."""
     from virtsnap.formats.snapshot_xml import format_snapshot
 
-    return format_snapshot(snapshot, secure=secure, uuid=uuid)
+    return _DOCUMENTS.get(
+        (snapshot, secure, uuid), lambda: format_snapshot(snapshot, secure=secure, uuid=uuid)
+    )
 
 
 def report(plan: Plan) -> PlanReport:
