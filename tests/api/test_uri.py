@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from virtsnap.api.uri import EmbedTarget, default_root, parse_uri
-from virtsnap.client.target import SocketTarget, SshTarget
+from virtsnap.client.target import SocketTarget, SshTarget, TlsTarget
 from virtsnap.model.errors import InvalidArg
 
 
@@ -55,8 +55,12 @@ def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> N
     ("uri", "says"),
     [
         ("qemu:///elsewhere", "no connection driver available for qemu:///elsewhere"),
-        ("qemu+tcp://host/system", "no connection driver available"),
-        ("qemu://host/system", "names a host"),
+        ("qemu+tcp://host/system", "clear text"),
+        ("qemu+unix://host/system", "names a host"),
+        ("qemu+tls:///system", "needs a host"),
+        ("qemu+tls://host/system?pkipath=x", "not an absolute path"),
+        ("qemu+tls://host/system?no_verify=x", "no_verify .* is not a number"),
+        ("qemu+tls://host/system?tls_priority=x", "unknown parameter 'tls_priority'"),
         ("qemu+ssh:///system", "needs a host"),
         ("qemu+ssh://-oProxyCommand=x/system", "no connection driver available"),
         ("qemu+ssh://u;x@host/system", "no connection driver available"),
@@ -89,6 +93,14 @@ def test_what_is_not_understood_is_refused_by_name(uri: str, says: str) -> None:
 def test_daemons_of_this_host(monkeypatch: pytest.MonkeyPatch, uri: str, target: SocketTarget) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     assert parse_uri(uri) == target
+
+
+def test_daemons_of_other_hosts_by_tls() -> None:
+    name = "qemu:///system"
+    assert parse_uri("qemu://far/system") == TlsTarget("far", 16514, name)
+    assert parse_uri("qemu+tls://[::1]:7/system?pkipath=/p&no_verify=1&no_sanity=0") == TlsTarget(
+        "::1", 7, name, "/p", verify=False
+    )
 
 
 def test_daemons_of_other_hosts() -> None:

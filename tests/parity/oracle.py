@@ -40,10 +40,17 @@ def _libvirtd() -> str | None:
 class Oracle:
     """A running daemon. `user` is whom its guests run as: files they write must be his; None: us."""
 
-    def __init__(self, folder: Path, user: int | None, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        user: int | None,
+        process: subprocess.Popen[bytes],
+        options: tuple[str, ...],
+    ) -> None:
         self.folder = folder
         self.user = user
         self._process = process
+        self._options = options
         self.environment = _environment(folder)
 
     def virsh(
@@ -116,7 +123,7 @@ class Oracle:
         self._process.wait()
         yield
         self.socket.unlink(missing_ok=True)
-        self._process = _start(self.folder, self.user)
+        self._process = _start(self.folder, self.user, self._options)
         _await_socket(self._process, self.folder)
 
     def end(self) -> None:
@@ -135,25 +142,35 @@ class Oracle:
             self._process.wait()
 
 
+def let_in(folder: Path) -> None:
+    """The daemon's user must be able to go there."""
+    for parent in (folder, *folder.parents):
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o111)
+
+
 @contextmanager
-def running(folder: Path) -> Iterator[Oracle]:
-    """Start the daemon in `folder`, which must exist; end it. Raises RuntimeError when it does not start."""
+def running(folder: Path, config: str = "", *options: str) -> Iterator[Oracle]:
+    """Start the daemon in `folder`, which must exist; end it. Raises RuntimeError when it does not start.
+
+    `config`: what libvirtd.conf says more.
+    """
     user = NOBODY if os.geteuid() == 0 else None
     environment = _environment(folder)
     for key, value in environment.items():
         if key.startswith("XDG") or key == "HOME":
             Path(value).mkdir(parents=True)
-    config = Path(environment["XDG_CONFIG_HOME"], "libvirt")
-    config.mkdir()
+    files = Path(environment["XDG_CONFIG_HOME"], "libvirt")
+    files.mkdir()
     # "file": no virtlogd, which would outlive us.
-    (config / "qemu.conf").write_text('stdio_handler = "file"\n')
-    (config / "libvirtd.conf").write_text(f'log_outputs="3:file:{folder}/log"\n')
+    (files / "qemu.conf").write_text('stdio_handler = "file"\n')
+    (files / "libvirtd.conf").write_text(f'log_outputs="3:file:{folder}/log"\n{config}')
     if user is not None:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, user, user)
     os.chmod(environment["XDG_RUNTIME_DIR"], 0o700)
-    process = _start(folder, user)
-    oracle = Oracle(folder, user, process)
+    process = _start(folder, user, options)
+    oracle = Oracle(folder, user, process, options)
     try:
         _await_socket(process, folder)
         yield oracle
@@ -161,12 +178,12 @@ def running(folder: Path) -> Iterator[Oracle]:
         oracle.end()
 
 
-def _start(folder: Path, user: int | None) -> subprocess.Popen[bytes]:
+def _start(folder: Path, user: int | None, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
     program = _libvirtd()
     assert program is not None
     with (folder / "said").open("wb") as said:
         return subprocess.Popen(
-            [program, "-f", str(folder / "c/libvirt/libvirtd.conf"), "-p", str(folder / "pid")],
+            [program, "-f", str(folder / "c/libvirt/libvirtd.conf"), "-p", str(folder / "pid"), *options],
             env=_environment(folder),
             cwd=folder,
             stdin=subprocess.DEVNULL,

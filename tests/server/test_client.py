@@ -284,9 +284,7 @@ def libvirtd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[oracle.Oracle
     if (reason := oracle.missing()) is not None:
         pytest.skip(reason)
     folder = Path(tmp_path_factory.mktemp("l"))
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o111)
+    oracle.let_in(folder)
     with oracle.running(folder) as running:
         yield running
 

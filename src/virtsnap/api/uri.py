@@ -2,8 +2,9 @@
 
 Known: `qemu:///embed?root=DIR`, libvirt's form for an embedded driver: everything under DIR, in this process;
 `qemu:///system?socket=PATH` (or `qemu+unix:`, or `/session`): a daemon that listens there, by default where
-virtsnapd does; `qemu+ssh://[USER@]HOST[:PORT]/system?socket=PATH&keyfile=FILE`: one of another host, by
-way of ssh and netcat. Paths are absolute; percent escapes are decoded.
+virtsnapd does; `qemu+tls://HOST[:PORT]/system?pkipath=DIR` (or `qemu://HOST/system`): one of another host,
+by TLS with certificates; `qemu+ssh://[USER@]HOST[:PORT]/system?socket=PATH&keyfile=FILE`: the same by way of
+ssh and netcat. Paths are absolute; percent escapes are decoded.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from virtsnap.client.target import SocketTarget, SshTarget
+from virtsnap.client.target import SocketTarget, SshTarget, TlsTarget
 from virtsnap.model.errors import InvalidArg
 
 ENVIRONMENT = "VIRTSNAP_DEFAULT_URI"
+_TLS_PORT = 16514
 _REMOTE = re.compile(
-    r"qemu(\+(?P<transport>unix|ssh))?://"
+    r"qemu(\+(?P<transport>unix|ssh|tls|tcp))?://"
     r"((?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9a-fA-F:.%]+\])?(:(?P<port>[0-9]{1,5}))?"
     r"/(?P<path>system|session)"
 )
@@ -44,7 +46,7 @@ def given_uri(uri: str | None) -> str:
     return uri or os.environ.get(ENVIRONMENT) or "qemu:///embed"
 
 
-def parse_uri(uri: str | None) -> EmbedTarget | SocketTarget | SshTarget:
+def parse_uri(uri: str | None) -> EmbedTarget | SocketTarget | SshTarget | TlsTarget:
     """What to open. None or an empty URI: $VIRTSNAP_DEFAULT_URI, else embedded in `default_root()`.
 
     Raises InvalidArg for every other scheme, path or parameter, naming it.
@@ -61,9 +63,16 @@ def parse_uri(uri: str | None) -> EmbedTarget | SocketTarget | SshTarget:
     if match is None:
         raise InvalidArg(
             f"no connection driver available for {uri}: there are qemu:///embed?root=DIR,"
-            " qemu:///system and qemu:///session (also with ?socket=PATH), qemu+ssh://HOST/system"
+            " qemu:///system and qemu:///session (also with ?socket=PATH), qemu+ssh://HOST/system,"
+            " qemu+tls://HOST/system"
         )
     path = match["path"]
+    if match["transport"] == "tcp":
+        raise InvalidArg(
+            f"URI '{uri}' asks for a connection in clear text; qemu+tls:// and qemu+ssh:// are safe"
+        )
+    if match["transport"] == "tls" or (match["transport"] is None and match["host"]):
+        return _tls(match, uri, query)
     given = _parameters(uri, query, ("socket", "keyfile") if match["transport"] == "ssh" else ("socket",))
     socket = given.get("socket") or _default_socket(path)
     if not socket.startswith("/"):
@@ -80,6 +89,31 @@ def _default_socket(path: str) -> str:
         return "/run/virtsnap/virtsnap-sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return f"{runtime}/virtsnap/virtsnap-sock"
+
+
+def _tls(match: re.Match[str], uri: str, query: str) -> TlsTarget:
+    given = _parameters(uri, query, ("pkipath", "no_verify", "no_sanity"))
+    if not match["host"]:
+        raise InvalidArg("qemu+tls:// needs a host")
+    folder = given.get("pkipath")
+    if folder is not None and not folder.startswith("/"):
+        raise InvalidArg(f"pkipath of URI '{uri}' is not an absolute path")
+    port = int(match["port"] or _TLS_PORT)
+    return TlsTarget(
+        match["host"].strip("[]"),
+        port,
+        f"qemu:///{match['path']}",
+        folder,
+        verify=not _number(uri, given, "no_verify"),
+        sanity=not _number(uri, given, "no_sanity"),
+    )
+
+
+def _number(uri: str, given: dict[str, str], name: str) -> int:
+    text = given.get(name, "0")
+    if not text.isascii() or not text.isdecimal():
+        raise InvalidArg(f"{name} of URI '{uri}' is not a number")
+    return int(text)
 
 
 def _ssh(match: re.Match[str], keyfile: str | None, socket: str) -> tuple[str, ...]:

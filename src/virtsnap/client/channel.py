@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from virtsnap.client.spawn import start_daemon
-from virtsnap.client.target import SocketTarget, SshTarget
+from virtsnap.client.target import SocketTarget, SshTarget, TlsTarget
 from virtsnap.model.errors import NoSupport, SystemRefused, VirtsnapError
 from virtsnap.model.event import DomainEvent
 from virtsnap.wire.errors import FROM_RPC, WireError, error_of
@@ -46,9 +46,14 @@ class Channel:
         self._task = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, target: SocketTarget | SshTarget, *, readonly: bool) -> Self:
+    async def open(cls, target: SocketTarget | SshTarget | TlsTarget, *, readonly: bool) -> Self:
         """Connect and open what the target names. Raises SystemRefused, and what the daemon says."""
-        channel = await (cls._by_ssh(target) if isinstance(target, SshTarget) else cls._by_socket(target))
+        if isinstance(target, TlsTarget):
+            channel = await cls._by_tls(target)
+        elif isinstance(target, SshTarget):
+            channel = await cls._by_ssh(target)
+        else:
+            channel = await cls._by_socket(target)
         try:
             await channel.call("auth_list")
             await channel.call("connect_open", target.name, int(readonly))
@@ -71,6 +76,12 @@ class Channel:
             return cls(*await asyncio.open_unix_connection(target.path))
         except OSError as error:
             raise _unreachable(target.path, error) from error
+
+    @classmethod
+    async def _by_tls(cls, target: TlsTarget) -> Self:
+        from virtsnap.client.network import connect_tls  # it brings in what only other hosts need
+
+        return cls(*await connect_tls(target))
 
     @classmethod
     async def _by_ssh(cls, target: SshTarget) -> Self:
@@ -196,7 +207,7 @@ class Channel:
         try:
             self._writer.write(frame.pack())
             await self._writer.drain()
-        except ConnectionError as error:
+        except OSError as error:
             raise self._lost or _closed() from error
 
     async def _read(self) -> None:
@@ -206,7 +217,7 @@ class Channel:
             while data := await self._reader.read(_READ_BYTES):
                 for frame in frames.feed(data):
                     self._take(frame)
-        except (ProtocolError, XdrError, ConnectionError) as error:
+        except (ProtocolError, XdrError, OSError) as error:
             lost = WireError(_SYSTEM_ERROR, FROM_RPC, f"Cannot read from the daemon: {error}")
         finally:
             self._lost = lost

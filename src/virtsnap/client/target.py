@@ -17,6 +17,19 @@ class SocketTarget:
 
 
 @dataclass(frozen=True)
+class TlsTarget:
+    """A port of a host, and where the certificates are: None for libvirt's usual places."""
+
+    host: str
+    port: int
+    name: str
+    folder: str | None = None
+    verify: bool = True
+    sanity: bool = True
+    """Look at our own certificate, too."""
+
+
+@dataclass(frozen=True)
 class SshTarget:
     """A program whose input and output are the connection: ssh, and netcat at the other end."""
 

@@ -20,6 +20,7 @@ from virtsnap.daemon.config import BadConfig, Config, default, load
 from virtsnap.daemon.notify import handed_over, notify
 from virtsnap.model.errors import VirtsnapError
 from virtsnap.server.daemon import Daemon, Door, Limits, awake, listen
+from virtsnap.server.tls import listen_tcp
 
 SYSTEM_CONFIG = Path("/etc/virtsnap/virtsnapd.toml")
 
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("virtsnap").setLevel(logging.DEBUG if options.verbose else logging.WARNING)
     try:
         config = _config(options)
+        config.check(session=options.session)
         if options.check_config:
             sys.stdout.write("the configuration is all right\n")
             return 0
@@ -143,9 +145,16 @@ async def _end(daemon: Daemon, stop: asyncio.Event, timeout: float | None) -> No
 def _doors(config: Config) -> tuple[list[Door], list[Path]]:
     """Sockets from systemd, else our own, with the paths that are ours to remove."""
     given = handed_over()
+    doors = [
+        Door(sock, readonly=name.endswith("-ro"), tls=config.tls_door if name.endswith("-tls") else None)
+        for name, sock in given
+    ]
+    if config.listen_tls and not any(door.tls for door in doors):
+        tls = config.tls_door
+        doors += [Door(sock, tls=tls) for sock in listen_tcp(config.listen_addr, config.tls_port)]
     if given:
-        return [Door(sock, readonly=name.endswith("-ro")) for name, sock in given.items()], []
-    doors, made = [], []
+        return doors, []
+    made = []
     for path, mode, readonly in (
         (config.socket, config.unix_sock_rw_perms, False),
         (config.readonly_socket, config.unix_sock_ro_perms, True),

@@ -25,16 +25,16 @@ def notify(*states: str) -> None:
             logging.getLogger("virtsnap").info("cannot notify '%s': %s", address, error.strerror)
 
 
-def handed_over() -> dict[str, socket.socket]:
-    """Listening sockets by their FileDescriptorName, as sd_listen_fds_with_names(3) has them."""
+def handed_over() -> list[tuple[str, socket.socket]]:
+    """Listening sockets and their FileDescriptorName, as sd_listen_fds_with_names(3) has them."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return {}
+        return []
     count = int(os.environ.get("LISTEN_FDS", "0"))
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    found = {}
+    found = []
     for index in range(count):
         sock = socket.socket(fileno=_FIRST + index)
         sock.setblocking(False)
         os.set_inheritable(sock.fileno(), False)
-        found[names[index] if index < len(names) else f"fd{index}"] = sock
+        found.append((names[index] if index < len(names) else f"fd{index}", sock))
     return found

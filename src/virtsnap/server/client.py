@@ -94,6 +94,17 @@ class Peer:
         return f"pid {self.pid}, uid {self.uid}"
 
 
+@dataclass(frozen=True)
+class NetworkPeer:
+    """Who has come over the network, by his certificate's word."""
+
+    address: str
+    name: str | None
+
+    def __str__(self) -> str:
+        return f"{self.address}, {self.name or 'no certificate'}"
+
+
 class Client:
     """From the first byte to the last. `readonly`: it came by the read-only socket."""
 
@@ -102,7 +113,7 @@ class Client:
         house: House,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        peer: Peer,
+        peer: Peer | NetworkPeer,
         *,
         readonly: bool,
     ) -> None:
@@ -137,8 +148,8 @@ class Client:
                         break
         except ProtocolError as error:
             logger.warning("client %s: %s", self.peer, error)
-        except ConnectionError:
-            pass
+        except OSError:
+            pass  # hung up, out of reach, or a TLS record that is none
         finally:
             self._closing = True
             pulse.cancel()
@@ -319,6 +330,8 @@ class Client:
                     await self._writer.drain()
             except TimeoutError as error:
                 self._give_up("does not read")
+                raise ConnectionResetError from error
+            except OSError as error:
                 raise ConnectionResetError from error
 
     def post(self, frame: Frame) -> None:

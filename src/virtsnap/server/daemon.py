@@ -14,10 +14,11 @@ from pathlib import Path
 
 from virtsnap.model.errors import SystemRefused, VirtsnapError
 from virtsnap.qemu.paths import socket_address
-from virtsnap.server.client import Client, Peer
+from virtsnap.server.client import Client, NetworkPeer, Peer
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.events import Events
 from virtsnap.server.reboots import Reboots
+from virtsnap.server.tls import TlsDoor, TlsListener, distinguished_name
 from virtsnap.service.interface import Service
 from virtsnap.service.storage import Storage
 
@@ -33,6 +34,7 @@ class Door:
 
     socket: socket.socket
     readonly: bool = False
+    tls: TlsDoor | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Daemon:
         self.events = Events(service)
         self.busy_until = asyncio.get_running_loop().time()
         """When the last client left, by the event loop's clock."""
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._clients: dict[Client, asyncio.Task[None]] = {}
         self.reboots = Reboots(self.start)
         self._calls: set[asyncio.Task[None]] = set()
@@ -125,6 +127,9 @@ class Daemon:
             ) -> None:
                 await self._met(reader, writer, readonly)
 
+            if door.tls is not None:
+                self._servers.append(TlsListener(door.socket, door.tls, met))
+                continue
             self._servers.append(await asyncio.start_unix_server(met, sock=door.socket))
 
     async def close(self) -> None:
@@ -171,8 +176,8 @@ class Daemon:
             del self._clients[client]
             self.busy_until = asyncio.get_running_loop().time()
 
-    def _refusal(self, peer: Peer) -> str | None:
-        if self._users is not None and peer.uid not in self._users:
+    def _refusal(self, peer: Peer | NetworkPeer) -> str | None:
+        if self._users is not None and isinstance(peer, Peer) and peer.uid not in self._users:
             return "not allowed"
         if len(self._clients) >= self._limits.clients:
             return f"there are {self._limits.clients} already"
@@ -208,6 +213,9 @@ async def awake(service: Service) -> None:
             await service.lookup_by_uuid(handle.uuid)
 
 
-def _peer(writer: asyncio.StreamWriter) -> Peer:
+def _peer(writer: asyncio.StreamWriter) -> Peer | NetworkPeer:
     sock = writer.get_extra_info("socket")
+    if sock.family != socket.AF_UNIX:
+        name = distinguished_name(writer.get_extra_info("peercert") or {})
+        return NetworkPeer(writer.get_extra_info("peername")[0], name)
     return Peer(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
