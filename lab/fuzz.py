@@ -4,7 +4,7 @@ Seeds are captured frames and frames with random values of every procedure. A mu
 mean: it lies about lengths and counts, asks for other procedures, kinds and types, cuts, repeats, flips bits.
 Only ProtocolError and XdrError may come out; whatever is understood can be packed again, and means the same.
 
-Left out: sockets. Clients that do everything wrong to a running daemon: tests/server, lab/soak.py.
+Left out: sockets. Clients that do everything wrong to a running daemon: tests/server, script/soak.
 """
 
 from __future__ import annotations

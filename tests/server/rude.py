@@ -81,6 +81,12 @@ class _Rude:
             self._say("connect_domain_event_register_any", event)
         await self._reader.read(self._dice.randrange(1, 400))
 
+    async def callbacks_to_nobody(self) -> None:
+        self._open()
+        for event in range(15):
+            self._say("connect_domain_event_callback_register_any", event, None)
+        await self._writer.drain()
+
     async def streams(self) -> None:
         self._open()
         self._say("domain_open_console", self._dom, None, _FORCE)
