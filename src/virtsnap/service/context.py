@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from virtsnap.engine.glance import Glances
 from virtsnap.engine.locks import DomainLock
 from virtsnap.engine.refresh import observed, settle
 from virtsnap.engine.telling import overhear
@@ -51,6 +52,7 @@ class Context:
         except OSError as error:
             raise SystemRefused(f"cannot create directory '{self.root}': {error.strerror}") from error
         self.store: Store = open_store(self.root)
+        self.glances = Glances(self.store)
 
     async def close(self) -> None:
         """Let go of the store. Guests run on."""
@@ -68,6 +70,9 @@ class Context:
 
     async def look(self, uuid: str) -> DomainRecord:
         """The domain as it is now. Raises NoDomain."""
+        sight = self.glances.at(uuid)
+        if sight is not None:
+            return sight.record
         record = self._record(uuid)
         lock = DomainLock(self.root, uuid)
         stale = observed(record) != record or self.store.journal(uuid) is not None

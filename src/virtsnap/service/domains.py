@@ -47,31 +47,65 @@ from virtsnap.service.interface import BlockDevice, DomainHandle
 from virtsnap.service.managed import ManagedSave
 
 if TYPE_CHECKING:
+    from virtsnap.engine.glance import Sight
     from virtsnap.engine.world import World
     from virtsnap.formats.domain_xml import DomainDefinition
     from virtsnap.qemu.monitor import Monitor
 
 _QUERY_SECONDS = 2.0
 _REBOOT_SECONDS = 120.0
+_INACTIVE_XML = DomainXml.INACTIVE | DomainXml.MIGRATABLE
+
+
+_ELSEWHERE = (
+    DomainList.MANAGEDSAVE | DomainList.NO_MANAGEDSAVE | DomainList.HAS_SNAPSHOT | DomainList.NO_SNAPSHOT
+)
+"""What is not in the domain's record."""
+_LISTS_MAX = 32
 
 
 class DomainCalls(Context):
     """See `service.interface.Service`."""
 
+    def __init__(self, root: Path, readonly: bool = False) -> None:
+        super().__init__(root, readonly)
+        self._lists: dict[DomainList, tuple[tuple[Sight, ...], tuple[DomainHandle, ...]]] = {}
+
     # --- connection ------------------------------------------------------------------------------------
 
     async def list_domains(self, flags: int = 0) -> list[DomainHandle]:
         """Domains that every group of the flags lets through, by name."""
-        _known(flags, DomainList, "qemuConnectListAllDomains")
-        found = []
-        for record in self.store.domains():
+        found = self.listed_now(flags)
+        if found is not None:
+            return list(found)
+        records = []
+        for standing in self.store.standings():
             with contextlib.suppress(NoDomain):  # a transient one that has ended meanwhile
-                found.append(await self.look(record.uuid))
-        return [_handle(record) for record in found if self._listed(record, DomainList(flags))]
+                sight = self.glances.of(standing)
+                records.append(sight.record if sight else await self.look(standing.record.uuid))
+        return [_handle(record) for record in records if self._listed(record, DomainList(flags))]
+
+    def listed_now(self, flags: int = 0) -> tuple[DomainHandle, ...] | None:
+        """The same where nothing has to be waited for, else None; the same tuple while nothing happens."""
+        flag = _known(flags, DomainList, "qemuConnectListAllDomains")
+        sights = self.glances.all()
+        if sights is None:
+            return None
+        known = self._lists.get(flag)
+        if known is not None and known[0] is sights:
+            return known[1]
+        found = tuple(_handle(sight.record) for sight in sights if self._listed(sight.record, flag))
+        if not flag & _ELSEWHERE:
+            if len(self._lists) >= _LISTS_MAX:
+                self._lists.clear()
+            self._lists[flag] = sights, found
+        return found
 
     def _listed(self, record: DomainRecord, flags: DomainList) -> bool:
         f, state = DomainList, record.state
-        saved = ManagedSave.of(self.root, record.uuid).exists
+        if not flags:
+            return True
+        saved = flags & _ELSEWHERE and ManagedSave.of(self.root, record.uuid).exists
         other = state not in (DomainState.RUNNING, DomainState.PAUSED, DomainState.SHUTOFF)
         has_snapshot = (
             len(self.store.tree(record.uuid)) > 0 if flags & (f.HAS_SNAPSHOT | f.NO_SNAPSHOT) else False
@@ -335,6 +369,9 @@ class DomainCalls(Context):
         """virDomainGetInfo. Raises NoDomain."""
         from virtsnap.qemu import process
 
+        found = self.info_now(uuid)
+        if found is not None:
+            return found
         record = await self.look(uuid)
         definition = _parsed(record.live_xml or record.config_xml)
         instance = record.instance
@@ -347,7 +384,29 @@ class DomainCalls(Context):
             vcpus=definition.vcpus,
             cpu_time_ns=process.cpu_time_ns(instance) if instance is not None else None,
             max_memory_kib=definition.memory_kib,
-            used_memory_kib=await _balloon_kib(record, definition),
+            used_memory_kib=await self._balloon_kib(record, definition),
+            persistent=record.persistent,
+            autostart=record.autostart,
+            managed_save=ManagedSave.of(self.root, uuid).exists,
+        )
+
+    def info_now(self, uuid: str) -> DomainInfo | None:
+        """The same where nothing has to be waited for, else None."""
+        sight = self.glances.at(uuid)
+        if sight is None or (sight.record.active and sight.balloon is None):
+            return None
+        record, facts = sight.record, sight.summary
+        balloon = sight.balloon[0] if sight.balloon is not None else None
+        return DomainInfo(
+            id=record.instance.id if record.instance is not None else None,
+            name=record.name,
+            uuid=record.uuid,
+            os_type=facts.os_type,
+            state=record.state,
+            vcpus=facts.vcpus,
+            cpu_time_ns=sight.cpu_time_ns,
+            max_memory_kib=facts.memory_kib,
+            used_memory_kib=facts.current_memory_kib if balloon is None else balloon,
             persistent=record.persistent,
             autostart=record.autostart,
             managed_save=ManagedSave.of(self.root, uuid).exists,
@@ -358,20 +417,65 @@ class DomainCalls(Context):
         record = await self.look(uuid)
         return record.state, record.reason
 
+    def state_now(self, uuid: str) -> tuple[DomainState, Reason] | None:
+        """The same where nothing has to be waited for, else None."""
+        sight = self.glances.at(uuid)
+        return None if sight is None else (sight.record.state, sight.record.reason)
+
     async def domain_xml(self, uuid: str, flags: int = 0) -> str:
         """virDomainGetXMLDesc. Raises NoDomain."""
-        flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
-        if flag & (DomainXml.SECURE | DomainXml.MIGRATABLE):
-            self.may_see_secrets("virDomainGetXMLDesc")
+        found = self.xml_now(uuid, flags)
+        if found is not None:
+            return found
+        flag = DomainXml(flags)
         record = await self.look(uuid)
-        if flag & (DomainXml.INACTIVE | DomainXml.MIGRATABLE) or record.live_xml is None:
+        if flag & _INACTIVE_XML or record.live_xml is None:
             return _inactive(record.config_xml, bool(flag & DomainXml.SECURE))
         definition = _parsed(record.live_xml)
-        definition = definition.with_memory(definition.memory_kib, await _balloon_kib(record, definition))
+        definition = definition.with_memory(
+            definition.memory_kib, await self._balloon_kib(record, definition)
+        )
         definition = self._with_ready_mirrors(record, definition)
         if not flag & DomainXml.SECURE:
             definition = definition.without_secrets()
         return definition.to_xml()
+
+    def xml_now(self, uuid: str, flags: int = 0) -> str | None:
+        """The same where nothing has to be waited for, else None."""
+        flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
+        if flag & (DomainXml.SECURE | DomainXml.MIGRATABLE):
+            self.may_see_secrets("virDomainGetXMLDesc")
+        sight = self.glances.at(uuid)
+        if sight is None:
+            return None
+        inactive = bool(flag & _INACTIVE_XML) or not sight.record.active
+        if not inactive and sight.balloon is None:
+            return None
+        return sight.text(inactive, bool(flag & DomainXml.SECURE))
+
+    async def _balloon_kib(self, record: DomainRecord, definition: DomainDefinition) -> int:
+        """What the balloon leaves the guest; the definition's figure where nobody answers."""
+        from virtsnap.qemu.monitor import QmpCommandFailed
+        from virtsnap.service.questions import ask_soon, is_asked
+
+        if record.instance is None:
+            return definition.current_memory_kib
+        # QEMU logs when it changes, and then there is another sight of the domain. The answer to a question
+        # that was asked earlier may be older than this one.
+        sight = self.glances.at(record.uuid) if not is_asked(record, "query-balloon") else None
+        if sight is not None and sight.record.instance != record.instance:
+            sight = None
+        try:
+            answer = await ask_soon(record, "query-balloon", _QUERY_SECONDS)
+        except QmpCommandFailed:
+            found = None  # there is none
+        except VirtsnapError:
+            return definition.current_memory_kib
+        else:
+            found = int(answer["actual"]) // 1024
+        if sight is not None:
+            sight.balloon = (found,)
+        return definition.current_memory_kib if found is None else found
 
     def _with_ready_mirrors(self, record: DomainRecord, definition: DomainDefinition) -> DomainDefinition:
         """What block jobs are about to be told is not in the record: QEMU's log has it."""
@@ -489,16 +593,3 @@ async def _running(world: World) -> Monitor:
     if monitor is None:
         raise OperationInvalid("domain is not running")
     return monitor
-
-
-async def _balloon_kib(record: DomainRecord, definition: DomainDefinition) -> int:
-    """What the balloon leaves the guest; the definition's figure where nobody answers."""
-    from virtsnap.service.questions import ask_soon
-
-    if record.instance is None:
-        return definition.current_memory_kib
-    try:
-        answer = await ask_soon(record, "query-balloon", _QUERY_SECONDS)
-    except VirtsnapError:
-        return definition.current_memory_kib
-    return int(answer["actual"]) // 1024

@@ -41,6 +41,11 @@ async def ask_soon(record: DomainRecord, command: str, seconds: float) -> Any:
     return await asyncio.shield(asked)
 
 
+def is_asked(record: DomainRecord, command: str) -> bool:
+    """That query is under way."""
+    return (_run_dir(record), command) in _asked
+
+
 def _run_dir(record: DomainRecord) -> str:
     if record.instance is None:
         raise OperationInvalid("domain is not running")

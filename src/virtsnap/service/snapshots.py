@@ -28,6 +28,10 @@ class SnapshotCalls(Context):
         await self.look(uuid)
         return self.store.tree(uuid)
 
+    def tree_now(self, uuid: str) -> SnapshotTree | None:
+        """The same where nothing has to be waited for, else None; the same object while nothing happens."""
+        return None if self.glances.at(uuid) is None else self.store.tree(uuid)
+
     async def snapshot_xml(self, uuid: str, name: str, flags: int = 0) -> str:
         """The document as libvirt writes it. Raises NoSnapshot."""
         if flags & ~1:

@@ -19,13 +19,16 @@ from pathlib import Path
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.store.bell import ring
 from virtsnap.store.connection import connect
-from virtsnap.store.reads import Reads
-from virtsnap.store.rows import Row
+from virtsnap.store.reads import BUSY_COLUMN, Reads, Standing
+from virtsnap.store.rows import DOMAIN_COLUMNS, Row, domain_record
 from virtsnap.store.transaction import Transaction
 from virtsnap.store.troubles import translated
 
 FILE_NAME = "virtsnap.db"
 _TREES_MAX = 64
+_STANDINGS_MAX = 4096
+_Version = tuple[int, int]
+"""Another one whenever something was written: by other connections, and by this one."""
 
 
 def open_store(root: Path) -> Store:
@@ -46,7 +49,12 @@ class Store(Reads):
         self.path = root / FILE_NAME
         self._opened: sqlite3.Connection | None = None
         self._lock = threading.RLock()
-        self._trees: dict[str, tuple[tuple[int, int], SnapshotTree]] = {}
+        self._trees: dict[str, tuple[_Version, SnapshotTree]] = {}
+        self._standings: dict[str, tuple[Row, Standing]] = {}
+        self._compared: set[str] = set()
+        """Those of `_standings` that are known to be as the database has them at `_version`."""
+        self._all: tuple[Standing, ...] | None = None
+        self._version: _Version | None = None
 
     def close(self) -> None:
         """Let go of the file. A later call opens it again."""
@@ -55,6 +63,8 @@ class Store(Reads):
                 self._opened.close()
                 self._opened = None
                 self._trees.clear()
+                self._standings.clear()
+                self._compare_anew(None)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -82,14 +92,64 @@ class Store(Reads):
             connection = self._connection()
             if connection.in_transaction:
                 return super().tree(uuid)
-            # Both are of this connection: commits of others, and what was written by itself.
-            version = (connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes)
+            version = _version(connection)
             known = self._trees.get(uuid)
             if known is None or known[0] != version:
                 if len(self._trees) >= _TREES_MAX:
                     self._trees.clear()
                 known = self._trees[uuid] = (version, super().tree(uuid))
             return known[1]
+
+    def standing(self, uuid: str) -> Standing | None:
+        """How a domain stands; read only when somebody has written to the database since."""
+        with self._lock, translated(self.path):
+            connection = self._connection()
+            if connection.in_transaction:
+                rows = self._standing_rows(" WHERE uuid = ?", uuid)
+                return _standing(rows[0]) if rows else None
+            self._compare_anew(_version(connection))
+            if uuid not in self._compared:
+                rows = self._standing_rows(" WHERE uuid = ?", uuid)
+                if not rows:
+                    self._standings.pop(uuid, None)
+                    return None
+                if len(self._standings) >= _STANDINGS_MAX:
+                    self._standings.clear()
+                    self._compared.clear()
+                self._remember(rows[0])
+            return self._standings[uuid][1]
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Those of all domains, sorted by name; the same tuple while nobody writes to the database."""
+        with self._lock, translated(self.path):
+            connection = self._connection()
+            if connection.in_transaction:
+                return tuple(_standing(row) for row in self._standing_rows(" ORDER BY name"))
+            self._compare_anew(_version(connection))
+            if self._all is None:
+                rows = self._standing_rows(" ORDER BY name")
+                known = self._standings
+                self._standings = {row[0]: known[row[0]] for row in rows if row[0] in known}
+                self._all = tuple(self._remember(row) for row in rows)
+            return self._all
+
+    def _compare_anew(self, version: _Version | None) -> None:
+        if self._version != version:
+            self._version = version
+            self._compared.clear()
+            self._all = None
+
+    def _remember(self, row: Row) -> Standing:
+        """The standing of a row that was just read: the one that is known if nothing is new."""
+        uuid = row[0]
+        known = self._standings.get(uuid)
+        if known is None or known[0] != row:
+            known = self._standings[uuid] = (row, _standing(row))
+        self._compared.add(uuid)
+        return known[1]
+
+    def _standing_rows(self, condition: str, *values: str) -> list[Row]:
+        return self._rows(f"SELECT {DOMAIN_COLUMNS}, {BUSY_COLUMN} FROM domains{condition}", *values)
 
     def _rows(self, sql: str, *values: str | int) -> list[Row]:
         with self._lock, translated(self.path):
@@ -99,3 +159,11 @@ class Store(Reads):
         if self._opened is None:
             self._opened = connect(self.root, self.path)
         return self._opened
+
+
+def _version(connection: sqlite3.Connection) -> _Version:
+    return (connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes)
+
+
+def _standing(row: Row) -> Standing:
+    return Standing(domain_record(row[:-1]), bool(row[-1]))

@@ -44,6 +44,21 @@ class EventLog:
     """What matters of it for the rest, as the reader wrote it down."""
 
 
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """All that says how a domain stands. As long as nothing of it changes, it is the same object."""
+
+    record: DomainRecord
+    busy: bool
+    """An operation or a block job of it is not at its end."""
+
+
+BUSY_COLUMN = (
+    "EXISTS (SELECT 1 FROM journal WHERE journal.uuid = domains.uuid)"
+    " OR EXISTS (SELECT 1 FROM block_jobs WHERE block_jobs.uuid = domains.uuid AND active = 1)"
+)
+
+
 class Reads(ABC):
     """The questions; `database.Store` brings the connection."""
 

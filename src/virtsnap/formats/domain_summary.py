@@ -1,0 +1,30 @@
+"""The few facts of a definition that monitors ask for again and again, apart from its XML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
+
+
+@dataclass(frozen=True)
+class DomainSummary:
+    """Memory in KiB."""
+
+    os_type: str
+    vcpus: int
+    memory_kib: int
+    current_memory_kib: int
+    disks: tuple[DomainDisk, ...]
+
+
+def summary(text: str) -> DomainSummary:
+    """Of a domain's XML. Raises as `DomainDefinition.parse` does."""
+    definition = DomainDefinition.parse(text)
+    return DomainSummary(
+        definition.os_type,
+        definition.vcpus,
+        definition.memory_kib,
+        definition.current_memory_kib,
+        definition.disks,
+    )
