@@ -6,7 +6,9 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from virtsnap.model.frozen import dataclass
 
 
 class Deliveries:

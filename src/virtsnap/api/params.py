@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from virtsnap.model.errors import InvalidArg
 from virtsnap.model.flags import BlockCopy, BlockRebase
+from virtsnap.model.frozen import dataclass
 
 _TYPES: dict[str, type] = {"file": str, "dxml": str, "image_format": str, "parallel.channels": int}
 

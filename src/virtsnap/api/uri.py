@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from virtsnap.client.target import SocketTarget, SshTarget, TlsTarget
 from virtsnap.model.errors import InvalidArg
+from virtsnap.model.frozen import dataclass
 
 ENVIRONMENT = "VIRTSNAP_DEFAULT_URI"
 _TLS_PORT = 16514

@@ -6,9 +6,13 @@ Ctrl-C. `--version` and help return before asyncio or the engine is imported.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import io
+import os
 import sys
 from collections.abc import Coroutine, Sequence
+from typing import NoReturn
 
 from virtsnap import __version__
 from virtsnap.cli.errors import CliError, UsageError
@@ -23,6 +27,19 @@ _VALUED |= {"K": "keepalive-count"}
 _PLAIN = {"h": "help", "q": "quiet", "r": "readonly", "t": "timing", "v": "version", "V": "long-version"}
 _LONG = (*_VALUED.values(), "help", "quiet", "readonly", "timing", "version", "json")
 _REFUSED = ("debug", "log", "keepalive-interval", "keepalive-count")
+
+
+def program() -> NoReturn:
+    """The installed command: `main` in a process of its own, which may begin and end in a hurry."""
+    # What is imported stays: looking through it for garbage again and again only takes time.
+    gc.set_threshold(50_000, 20, 100)
+    status = main()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # All is written and closed; taking a few hundred modules apart would serve nobody.
+        os._exit(status)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

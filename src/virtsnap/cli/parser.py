@@ -10,11 +10,11 @@ One difference from virsh 11.3: a single quote that is never closed is an error 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from virtsnap.cli.args import Args
 from virtsnap.cli.errors import UsageError
 from virtsnap.cli.spec import Command, Kind, Option, Place
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

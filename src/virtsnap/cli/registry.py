@@ -6,11 +6,11 @@ A command's module is imported when the command is used, never to print a list o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
 from virtsnap.cli.spec import Command
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from virtsnap.model.frozen import dataclass
 
 if TYPE_CHECKING:
     from virtsnap.cli.args import Args

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 from virtsnap.model.errors import SystemRefused, VirtsnapError
+from virtsnap.model.frozen import dataclass
 from virtsnap.wire.errors import FROM_RPC, WireError
 
 HANDSHAKE_SECONDS = 10.0

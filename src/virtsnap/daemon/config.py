@@ -25,11 +25,12 @@ from __future__ import annotations
 import grp
 import os
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from virtsnap.client.tls import Credentials, server_context, server_credentials
 from virtsnap.model.errors import SystemRefused
+from virtsnap.model.frozen import dataclass
 from virtsnap.server.tls import TlsDoor
 
 _SWITCHES = ("listen_tls", "listen_tcp", "tls_no_verify_certificate", "tls_no_sanity_certificate")

@@ -18,11 +18,12 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from virtsnap.engine.world import Report, World
 from virtsnap.model.errors import Aborted, Failed
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.job import Amount, JobInfo, JobOperation, JobType
 from virtsnap.qemu import process
 from virtsnap.qemu.paths import socket_address

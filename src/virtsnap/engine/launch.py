@@ -16,7 +16,6 @@ import shutil
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from virtsnap.machine.command_line import Launch, Layer, command_line
 from virtsnap.model.domain import Instance
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.model.facts import MappedMemory
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu import capabilities, images, process
 from virtsnap.qemu.monitor import Monitor
 from virtsnap.store.files import write_atomic

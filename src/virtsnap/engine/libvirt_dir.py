@@ -12,11 +12,11 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from virtsnap.formats.save_image import SaveImageHeader
 from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.libvirt import Places
 from virtsnap.plan.handback import Handback
 from virtsnap.qemu import images, memory

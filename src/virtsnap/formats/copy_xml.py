@@ -6,10 +6,9 @@ others are refused by name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from virtsnap.formats import xml_text
 from virtsnap.model.errors import ConfigUnsupported, XmlError
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

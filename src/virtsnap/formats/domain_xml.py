@@ -13,13 +13,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from lxml import etree
 
 from virtsnap.formats import xml_text
 from virtsnap.model.errors import ConfigUnsupported, InternalRefused, InvalidArg, XmlDetail, XmlError
+from virtsnap.model.frozen import dataclass
 
 DOMAIN_TYPES = ("kvm", "qemu")
 """The types this engine can run."""

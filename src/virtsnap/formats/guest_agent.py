@@ -5,9 +5,8 @@ What is said on it: `qemu.agent`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from virtsnap.formats import xml_text
+from virtsnap.model.frozen import dataclass
 
 CHANNEL_NAME = "org.qemu.guest_agent.0"
 

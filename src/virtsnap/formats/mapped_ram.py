@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from virtsnap.model.errors import Damaged
+from virtsnap.model.frozen import dataclass
 
 _HEAD_BYTES = 1 << 16
 """The section starts within that many bytes of the stream."""

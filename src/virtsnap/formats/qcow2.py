@@ -8,9 +8,9 @@ cost more than the operation. Source: QEMU's docs/interop/qcow2.rst. Everything 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from virtsnap.model.facts import InternalSnapshot
+from virtsnap.model.frozen import dataclass
 
 MAGIC = b"QFI\xfb"
 HEADER_BYTES = 64 * 1024

@@ -13,10 +13,10 @@ stream itself, and the domain inside the XML (`formats.domain_xml`). Source: lib
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 
 from virtsnap.model.errors import OperationFailed
+from virtsnap.model.frozen import dataclass
 
 FIXED_BYTES = 92
 """Length of the head before the XML."""

@@ -8,12 +8,12 @@ no words for (`machine.abi`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from lxml import etree
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ the first descriptor that fits, and either way the definition then names the fil
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from lxml import etree
 
 from virtsnap.machine import tree
 from virtsnap.model.errors import ConfigUnsupported, OperationFailed
+from virtsnap.model.frozen import dataclass
 
 _SHOWN = ("enrolled-keys", "secure-boot")
 """Features that libvirt writes into the definition."""

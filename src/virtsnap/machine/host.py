@@ -6,9 +6,10 @@ Gathered by the `qemu` package; this is the value only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from virtsnap.machine.firmware import Firmware
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

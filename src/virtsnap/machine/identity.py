@@ -6,12 +6,11 @@ addresses, generation id and the places of sockets, logs and UEFI variables are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lxml import etree
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine import tree
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ as the new process will know them; who opens and passes them is the `qemu` packa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from virtsnap.model.facts import MappedMemory
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

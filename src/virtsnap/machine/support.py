@@ -7,13 +7,14 @@ is not on the list: what would change the guest and is not known here must not s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from lxml import etree
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine import tree
 from virtsnap.model.errors import ConfigUnsupported
+from virtsnap.model.frozen import dataclass
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 COMMANDLINE = f"{{{QEMU_NAMESPACE}}}commandline"

@@ -7,8 +7,9 @@ the images. Numbers are libvirt's (libvirt-domain.h: virDomainBlockJobType).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
+
+from virtsnap.model.frozen import dataclass
 
 
 class BlockJobType(IntEnum):

@@ -6,8 +6,9 @@ domain is `formats.domain_xml`; what a guest sees of it is `machine`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from virtsnap.model.frozen import dataclass
 
 
 class DomainState(IntEnum):

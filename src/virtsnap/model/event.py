@@ -7,10 +7,11 @@ becomes these values in `qemu.told`; what operations announce is in their plans.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from virtsnap.model.domain import Reason
+from virtsnap.model.frozen import dataclass
 
 
 class EventKind(IntEnum):

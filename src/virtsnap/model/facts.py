@@ -7,11 +7,12 @@ replays as a unit test. Sizes are bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import SnapshotTree
 
 

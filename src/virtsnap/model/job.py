@@ -5,8 +5,10 @@ Numbers are libvirt's (libvirt-domain.h: virDomainJobType, virDomainJobOperation
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, IntEnum, IntFlag
+
+from virtsnap.model.frozen import dataclass
 
 
 class JobType(IntEnum):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from virtsnap.model.facts import ImageFacts
+from virtsnap.model.frozen import dataclass
 
 SYSTEM_DIR = "/var/lib/libvirt/qemu"
 SYSTEM_DEFINITIONS = "/etc/libvirt/qemu"

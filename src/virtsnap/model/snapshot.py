@@ -8,8 +8,10 @@ holds the frozen content; its `disks` name the overlay that creating it put on t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from virtsnap.model.frozen import dataclass
 
 
 class SnapshotState(Enum):

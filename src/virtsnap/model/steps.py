@@ -6,12 +6,13 @@ by path, not by QEMU's node names, since a step may have to be finished after QE
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from virtsnap.model.block_job import BlockJob
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.event import Detail
 from virtsnap.model.facts import ImageRole, MappedMemory, MemoryWay
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Snapshot
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
 from virtsnap.model.block_job import BlockJob, BlockJobType, BlockLayer
@@ -25,6 +25,7 @@ from virtsnap.model.errors import (
 )
 from virtsnap.model.facts import DomainFacts, ImageFacts
 from virtsnap.model.flags import BlockCommit, BlockCopy
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.steps import (
     AttachOverlay,
     CreateImage,

@@ -13,7 +13,7 @@ it already runs. What is inside an image (internal snapshots) is copied.
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine.identity import Identity, renewed
@@ -27,6 +27,7 @@ from virtsnap.model.errors import (
     SystemRefused,
 )
 from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
 from virtsnap.model.steps import (
     AddDomain,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from virtsnap.model import steps as s
+from virtsnap.model.frozen import dataclass
 
 
 def mib(size: int) -> str:

@@ -11,7 +11,7 @@ the rule of `plan.images`; the user's own images stay, out of use.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
 from virtsnap.model.errors import (
@@ -21,6 +21,7 @@ from virtsnap.model.errors import (
     OperationUnsupported,
 )
 from virtsnap.model.facts import DomainFacts, ImageFacts
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.steps import Declare, MergeImages, Plan, RemoveFile, StoreWrite
 from virtsnap.plan.delete import check_held, check_space
 from virtsnap.plan.images import Collapse, ImageGraph, check_chain, definition_images, frozen_images

@@ -8,7 +8,7 @@ belongs to another domain.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.formats.libvirt_files import (
@@ -21,6 +21,7 @@ from virtsnap.formats.libvirt_files import (
 from virtsnap.formats.save_image import SaveFormat
 from virtsnap.model.errors import VirtsnapError
 from virtsnap.model.facts import DomainFacts, ImageRole
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.libvirt import Document, FoundFile, LibvirtFiles, LibvirtReport, MemoryImage
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState
 from virtsnap.plan.create import check_name

@@ -11,11 +11,12 @@ ruin it), a copy goes back instead and becomes the disk of the new branch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
 from virtsnap.model.errors import ConfigUnsupported, InternalRefused, OperationFailed, SystemRefused
 from virtsnap.model.facts import DomainFacts
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import ApplyTag, DeleteTag, GuardTag, LoadInternal, SaveInternal, Step, TagImage
 from virtsnap.plan.align import overlay_path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
 from virtsnap.formats.libvirt_files import written_chains
@@ -16,6 +16,7 @@ from virtsnap.formats.snapshot_xml import parse_saved
 from virtsnap.machine.support import check_supported
 from virtsnap.model.errors import VirtsnapError
 from virtsnap.model.facts import ImageFacts
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.libvirt import Document, FoundSnapshot, LibvirtFiles
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotTree
 from virtsnap.plan.align import IsRegular

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from virtsnap.model.errors import BareInvalidArg
 from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import MemoryMode, Snapshot
 
 

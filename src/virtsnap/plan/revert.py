@@ -10,7 +10,7 @@ Excluded, read-only and empty drives get no overlay: they stay as they are now.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
 from virtsnap.model.domain import DomainRecord, Reason
@@ -27,6 +27,7 @@ from virtsnap.model.errors import (
 from virtsnap.model.event import Detail
 from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
 from virtsnap.model.flags import SnapshotRevert as Flag
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
 from virtsnap.model.steps import (
     CopyImage,

@@ -12,7 +12,7 @@ same hardware (`machine.abi`).
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.domain import DomainRecord, DomainState, Reason
@@ -28,6 +28,7 @@ from virtsnap.model.errors import (
 from virtsnap.model.event import Detail
 from virtsnap.model.facts import DomainFacts, FileFacts, MappedMemory, MemoryWay
 from virtsnap.model.flags import DomainSaveRestore as Flag
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.steps import (
     KillQemu,
     LoadMemory,

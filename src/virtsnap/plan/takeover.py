@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.facts import ImageFacts, ImageRole
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.libvirt import Evidence, FoundFile, LibvirtReport
 from virtsnap.model.snapshot import Location, Snapshot
 from virtsnap.model.steps import StoreWrite

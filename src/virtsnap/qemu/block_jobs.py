@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from virtsnap.model.block_job import BlockJob, BlockJobInfo
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.blocks import flush
 from virtsnap.qemu.events import Event
 from virtsnap.qemu.monitor import Listener, Monitor, QmpCommandFailed

@@ -16,10 +16,10 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost, QmpCommandFailed
 
 ProgressCallback = Callable[[int, int], None]

@@ -13,11 +13,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
 from virtsnap.model.errors import ConfigUnsupported, Failed, InternalRefused, SystemRefused
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu import process
 from virtsnap.qemu.monitor import Monitor
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from virtsnap.model.domain import Reason
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

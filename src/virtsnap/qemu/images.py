@@ -18,7 +18,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from virtsnap.formats import qcow2
@@ -32,6 +31,7 @@ from virtsnap.model.errors import (
     VirtsnapError,
 )
 from virtsnap.model.facts import ImageFacts, InternalSnapshot
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.paths import sync_file, sync_folder_of
 
 ProgressCallback = Callable[[int, int], None]

@@ -33,7 +33,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
 
 from virtsnap.formats.save_image import (
     FIXED_BYTES,
@@ -45,6 +44,7 @@ from virtsnap.formats.save_image import (
 )
 from virtsnap.model.errors import ErrorCode, Failed, OperationFailed, SystemRefused
 from virtsnap.model.facts import MemoryWay
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.compress import COMPRESSED, Filter
 from virtsnap.qemu.mapped import open_state
 from virtsnap.qemu.migration import (

@@ -11,11 +11,11 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from virtsnap.model.errors import Failed
 from virtsnap.model.facts import MemoryWay
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.compress import Filter
 from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost, QmpCommandFailed
 

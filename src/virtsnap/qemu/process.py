@@ -16,11 +16,11 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
 from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.monitor import Monitor, MonitorLost, connect_socket
 from virtsnap.qemu.paths import socket_address
 

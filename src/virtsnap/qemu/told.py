@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any, TypeAlias
 
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
@@ -29,6 +29,7 @@ from virtsnap.model.event import (
     TrayChange,
     WatchdogAction,
 )
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.events import Event
 
 Told: TypeAlias = list[tuple[Change, float]]

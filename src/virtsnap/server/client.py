@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from virtsnap.model.errors import Aborted, InternalRefused, InvalidArg, OperationDenied, VirtsnapError
+from virtsnap.model.frozen import dataclass
 from virtsnap.server.calls import HANDLERS
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.events import ClientEvents, Events

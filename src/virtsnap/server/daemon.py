@@ -9,10 +9,10 @@ import os
 import socket
 import struct
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 
 from virtsnap.model.errors import SystemRefused, VirtsnapError
+from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.paths import socket_address
 from virtsnap.server.client import Client, NetworkPeer, Peer
 from virtsnap.server.consoles import Consoles
@@ -42,6 +42,9 @@ class Limits:
     """How much is too much."""
 
     clients: int = 5000
+
+
+_LIMITS = Limits()
 
 
 def listen(path: Path, *, mode: int, group: int | None = None) -> socket.socket:
@@ -102,7 +105,7 @@ class Daemon:
         *,
         default_uri: str = "qemu:///system",
         users: frozenset[int] | None = None,
-        limits: Limits = Limits(),
+        limits: Limits = _LIMITS,
     ) -> None:
         self._services = (service, readonly_service)
         self._storages = (storage, readonly_storage)

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from virtsnap.model.errors import InternalRefused
 from virtsnap.model.event import DomainEvent, EventKind
+from virtsnap.model.frozen import dataclass
 from virtsnap.service.interface import Service
 from virtsnap.wire.events import message
 from virtsnap.wire.frames import Frame

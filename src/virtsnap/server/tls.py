@@ -13,11 +13,11 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from virtsnap.client.tls import HANDSHAKE_SECONDS, VERIFIED, why
 from virtsnap.model.errors import SystemRefused
+from virtsnap.model.frozen import dataclass
 
 logger = logging.getLogger("virtsnap.server")
 _BACKLOG = 128

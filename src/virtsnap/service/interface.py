@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from virtsnap.model.block_job import BlockJob, BlockJobInfo
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
 from virtsnap.model.event import DomainEvent
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.host import NodeInfo
 from virtsnap.model.job import JobInfo
 from virtsnap.model.snapshot import SnapshotTree

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from virtsnap.model.errors import OperationFailed, OperationInvalid, SystemRefused
+from virtsnap.model.frozen import dataclass
 
 if TYPE_CHECKING:
     from virtsnap.engine.world import World

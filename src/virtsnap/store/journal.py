@@ -6,9 +6,9 @@ The rows are written through `database.Transaction`; what recovery does with the
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Literal
 
+from virtsnap.model.frozen import dataclass
 from virtsnap.store.rows import Row
 
 Phase = Literal["begin", "done", "undone"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.event import DomainEvent
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.store.journal import (
     HISTORY_COLUMNS,

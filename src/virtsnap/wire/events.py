@@ -6,11 +6,11 @@ Kinds up to 15 exist twice: alone, for clients that register without callback id
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from virtsnap.model.event import Change, DomainEvent, EventKind
+from virtsnap.model.frozen import dataclass
 from virtsnap.wire.frames import Frame, Kind
 from virtsnap.wire.procedures import REMOTE, Procedure
 from virtsnap.wire.values import INT, Param, WireDomain, params_of, values_of

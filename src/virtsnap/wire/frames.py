@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+
+from virtsnap.model.frozen import dataclass
 
 FRAME_MAX = 4 + 32 * 1024 * 1024
 STREAM_CHUNK = 262_120

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
+from virtsnap.model.frozen import dataclass
 from virtsnap.wire import tables
 from virtsnap.wire.values import ErrorInfo, WireDomain, WireSnapshot
 from virtsnap.wire.xdr import Reader, Record, Types, pack

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from virtsnap.api.aio.domain import Domain
 from virtsnap.model.errors import InvalidArg
 from virtsnap.model.event import Change, DomainEvent, EventKind
+from virtsnap.model.frozen import dataclass
 from virtsnap.service.interface import DomainHandle
 
 if TYPE_CHECKING:

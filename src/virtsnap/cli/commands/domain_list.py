@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from virtsnap.cli.args import Args
@@ -12,6 +11,7 @@ from virtsnap.cli.spec import JSON, Command, flag
 from virtsnap.cli.table import table
 from virtsnap.model.domain import DomainState
 from virtsnap.model.flags import DomainList
+from virtsnap.model.frozen import dataclass
 
 if TYPE_CHECKING:
     from virtsnap.service.interface import DomainHandle
