@@ -1,6 +1,8 @@
 """Run by the system's Python with libvirt's own module: takes a URI and a file, prints what it saw."""
 
 import json
+import os
+import re
 import sys
 
 import libvirt  # type: ignore[import-not-found]
@@ -78,6 +80,11 @@ while data := stream.recv(65536):
     picture += data
 stream.finish()
 seen["picture"] = picture[:4].hex()
+screen = domain.openGraphicsFD(0)
+seen["screen"] = os.read(screen, 12).decode()
+os.close(screen)
+seen["screen at"] = re.findall("<graphics .*", domain.XMLDesc())[0]
+seen["no screen"] = refusal(lambda: domain.openGraphicsFD(1))
 domain.destroy()
 domain.undefine()
 seen["gone"] = refusal(domain.state)

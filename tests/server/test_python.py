@@ -39,7 +39,8 @@ def test_a_life(served: Served) -> None:
         "<domain type='qemu'><name>p</name><uuid>0f0f0f0f-2222-3333-4444-555555555555</uuid>"
         "<memory unit='MiB'>32</memory><os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"
         f"<disk type='file'><driver name='qemu' type='qcow2'/><source file='{image}'/>"
-        "<target dev='vda' bus='virtio'/></disk><video><model type='vga'/></video></devices></domain>"
+        "<target dev='vda' bus='virtio'/></disk><graphics type='vnc'/>"
+        "<video><model type='vga'/></video></devices></domain>"
     )
     seen = run("libvirt_life.py", served.uri, str(file))
     assert [seen[key] for key in ("type", "version", "alive", "empty")] == ["QEMU", 11003000, 1, [0, 0, 0, 0]]
@@ -67,6 +68,9 @@ def test_a_life(served: Served) -> None:
     assert seen["job"] == {"type": 0}
     assert seen["block"] == 1024 * 1024
     assert (seen["mime"], seen["picture"]) == ("image/png", "89504e47")
+    assert str(seen["screen at"]).startswith("<graphics type='vnc' port='59")
+    assert seen["screen"] == "RFB 003.008\n"
+    assert seen["no screen"] == [1, 10, "internal error: No graphics backend with index 1"]
     assert seen["gone"][:2] == [42, 10]  # type: ignore[index]
     assert seen["readonly"][0] == 29  # type: ignore[index]
 

@@ -272,6 +272,10 @@ class RemoteService:
             raise OperationInvalid("domain is not running")
         return console_path(DomainDefinition.parse(await self.domain_xml(uuid)), device)
 
+    async def open_graphics(self, uuid: str, index: int = 0, flags: int = 0) -> int:
+        """Not here: the client takes no descriptors. Raises NoSupport."""
+        raise NoSupport("a screen is opened where the domain runs, by its port or socket in the definition")
+
     # --- saved states ----------------------------------------------------------------------------------
 
     async def save(

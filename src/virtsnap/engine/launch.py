@@ -88,7 +88,7 @@ async def start(
             env={**os.environ, **line.env},
         )
         instance = Instance(id, spawned.pid, spawned.start_ticks, spawned.boot_id, run_dir)
-        _note(instance, {}, {})
+        _note(instance, {}, {}, None)
         for sock in sockets:
             sock.close()
         monitor = await process.await_monitor(
@@ -98,7 +98,7 @@ async def start(
         for command, arguments in line.commands:
             await monitor.execute_raw(command, dict(arguments))
         layers = {target: _Chain(line.node_indexes.get(target, 1), chain) for target, chain in chains.items()}
-        _note(instance, await _character_devices(monitor), layers)
+        _note(instance, await _character_devices(monitor), layers, await _vnc(monitor, definition))
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -140,6 +140,8 @@ def started(run_dir: str, domain_xml: str) -> tuple[Instance, str]:
         definition = definition.with_memory(memory, memory if current == said else current)
     for target, (first_index, layers) in noted["chains"].items():
         definition = definition.with_backing_chain(target, [Layer(*layer) for layer in layers], first_index)
+    if vnc := noted.get("vnc"):  # a release before did not note it
+        definition = definition.with_vnc(vnc[1], vnc[0])
     return instance, definition.with_console_paths(noted["character_devices"]).to_xml()
 
 
@@ -191,13 +193,19 @@ class _Chain:
     layers: tuple[Layer, ...]
 
 
-def _note(instance: Instance, character_devices: dict[str, str], chains: dict[str, _Chain]) -> None:
+def _note(
+    instance: Instance,
+    character_devices: dict[str, str],
+    chains: dict[str, _Chain],
+    vnc: tuple[str, int] | None,
+) -> None:
     noted: dict[str, Any] = {
         "id": instance.id,
         "pid": instance.pid,
         "start_ticks": instance.start_ticks,
         "boot_id": instance.boot_id,
         "character_devices": character_devices,
+        "vnc": vnc,
         "chains": {
             target: [chain.first_index, [[x.path, x.format, x.type] for x in chain.layers]]
             for target, chain in chains.items()
@@ -216,6 +224,16 @@ async def _chains(definition: DomainDefinition) -> dict[str, tuple[Layer, ...]]:
         )
         for disk, chain in zip(disks, found, strict=True)
     }
+
+
+async def _vnc(monitor: Monitor, definition: DomainDefinition) -> tuple[str, int] | None:
+    """Address and port of the screen, which QEMU may have chosen."""
+    if definition.tree().find("devices/graphics[@type='vnc']") is None:
+        return None
+    found = await monitor.execute("query-vnc")
+    if not found["enabled"] or found.get("family") not in ("ipv4", "ipv6"):
+        return None
+    return found["host"], int(found["service"])
 
 
 async def _character_devices(monitor: Monitor) -> dict[str, str]:

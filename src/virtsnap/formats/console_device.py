@@ -1,4 +1,4 @@
-"""Which of a running domain's character devices is a console, and how it is reached."""
+"""Which of a running domain's devices is a console or a screen, and how it is reached."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ def console_path(definition: DomainDefinition, device: str | None) -> str:
             raise InternalRefused(f"character device {name} is not using a PTY")
         return path if element.get("type") == "pty" else f"unix:{path}"
     raise InternalRefused(f"cannot find character device {device or '(null)'}")
+
+
+def graphics_type(definition: DomainDefinition, index: int) -> str:
+    """What is spoken at the screen of that number. Raises InternalRefused."""
+    screens = definition.tree().findall("devices/graphics")
+    if index >= len(screens):
+        raise InternalRefused(f"No graphics backend with index {index}")
+    kind = screens[index].get("type", "")
+    if kind not in ("vnc", "spice"):
+        raise InternalRefused(f"Can only open VNC or SPICE graphics backends, not {kind}")
+    return kind

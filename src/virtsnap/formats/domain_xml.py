@@ -68,6 +68,8 @@ _DISK_FORMATS = frozenset(
         "vmdk",
     ]
 )
+VNC_ADDRESS = "127.0.0.1"
+"""Where a screen listens whose definition does not say."""
 _SNAPSHOT_WORDS = ("no", "internal", "external", "manual")
 _LIFECYCLE = {
     "on_poweroff": ("destroy", "restart", "rename-restart", "preserve"),
@@ -569,7 +571,7 @@ class DomainDefinition:
                 element.set("tty", path)
         return DomainDefinition(root)
 
-    def with_vnc(self, port: int, address: str = "127.0.0.1") -> DomainDefinition:
+    def with_vnc(self, port: int, address: str = VNC_ADDRESS) -> DomainDefinition:
         """The live form of the VNC display: where it really listens."""
         root = self.tree()
         for graphics in root.iterfind("devices/graphics[@type='vnc']"):
@@ -743,7 +745,7 @@ def _source_path(element: etree._Element) -> str | None:
 
 
 def _strip_live(root: etree._Element) -> None:
-    _drop(root, "id")
+    lives = _drop(root, "id")
     devices = root.find("devices")
     if devices is None:
         return
@@ -761,12 +763,23 @@ def _strip_live(root: etree._Element) -> None:
     for element in devices:
         if element.tag in ("serial", "parallel", "console", "channel"):
             _strip_character_device(element)
-        elif element.tag == "graphics" and element.get("autoport") == "yes":
-            element.set("port", "-1")
+        elif element.tag == "graphics":
+            if element.get("autoport") == "yes":
+                element.set("port", "-1")
+            if lives:
+                _strip_default_address(element)
         elif element.tag == "interface":
             target = element.find("target")
             if target is not None and target.get("dev", "").startswith(("vnet", "macvtap", "macvlan")):
                 element.remove(target)
+
+
+def _strip_default_address(graphics: etree._Element) -> None:
+    """What `with_vnc` adds. Whoever has written the same gets no other screen by it."""
+    for element in (graphics, *graphics.findall("listen")):
+        for name in ("listen", "address"):
+            if element.get(name) == VNC_ADDRESS:
+                _drop(element, name)
 
 
 def _strip_disk(disk: etree._Element) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from lxml import etree
 
+from virtsnap.formats.domain_xml import VNC_ADDRESS
 from virtsnap.machine import options, places, tree
 from virtsnap.machine.aliases import alias_of
 from virtsnap.machine.launch import Json, Launch
@@ -200,7 +201,7 @@ def _vnc(graphics: etree._Element) -> str:
     listen = graphics.find("listen")
     if listen is not None and listen.get("type") == "socket":
         return f"vnc=unix:{options.escape(listen.get('socket', ''))}"
-    host = graphics.get("listen") or tree.attribute(graphics, "listen", "address") or "127.0.0.1"
+    host = graphics.get("listen") or tree.attribute(graphics, "listen", "address") or VNC_ADDRESS
     if ":" in host:
         host = f"[{host}]"
     if graphics.get("autoport") == "yes" or graphics.get("port") in (None, "-1"):

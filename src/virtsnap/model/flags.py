@@ -102,6 +102,12 @@ class DomainDestroy(IntFlag):
     REMOVE_LOGS = 2
 
 
+class DomainOpenGraphics(IntFlag):
+    """virDomainOpenGraphicsFlags."""
+
+    SKIPAUTH = 1
+
+
 class DomainModification(IntFlag):
     """virDomainModificationImpact."""
 

@@ -17,6 +17,7 @@ from virtsnap.model.errors import Aborted, InternalRefused, InvalidArg, Operatio
 from virtsnap.model.frozen import dataclass
 from virtsnap.server.calls import HANDLERS
 from virtsnap.server.consoles import Consoles
+from virtsnap.server.descriptors import NOTHING, Passed, can_pass, pass_on
 from virtsnap.server.events import ClientEvents, Events
 from virtsnap.server.reboots import Reboots
 from virtsnap.server.session import Session
@@ -46,6 +47,8 @@ _CALLS_MAX = 64
 _STREAMS_MAX = 64
 _UNREAD_MAX = 1024 * 1024
 """Bytes that may wait in the socket's buffer when something is sent that nobody waits for."""
+_HELD_MAX = 1024
+"""Frames that may wait until descriptors have been passed."""
 _STALL_SECONDS = 60.0
 _READ_BYTES = 256 * 1024
 
@@ -56,7 +59,8 @@ _FEATURES = {
     14: 1,  # events with callback ids
     16: 1,  # order of the arguments of network_update
 }
-"""virDrvFeature. Not answered with 1: migration, passing descriptors, close callbacks."""
+"""virDrvFeature. Not answered with 1: migration, close callbacks."""
+_DESCRIPTORS_FEATURE = 8
 _KEEPALIVE_FEATURE = 10
 _READ_ONLY = 1
 _URI_PATHS = ("/system", "/session")
@@ -128,6 +132,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(_CALLS_MAX)
         self._sending = asyncio.Lock()
+        self._held: list[Frame] | None = None
         self._known = False
         self._session: Session | None = None
         self._streams: dict[tuple[int, int, int], Stream] = {}
@@ -174,7 +179,7 @@ class Client:
             stream = self._streams.get(_key(frame))
             if stream is not None:  # else it is over, and this was on its way
                 await stream.take(frame)
-        elif frame.kind is Kind.CALL:
+        elif frame.kind in (Kind.CALL, Kind.CALL_WITH_FDS):  # no procedure here takes any
             await self._room.acquire()
             task = self._house.start(self._serve(frame), f"{frame.procedure} of {self.peer}")
             serial = frame.serial
@@ -188,16 +193,20 @@ class Client:
     async def _serve(self, frame: Frame) -> None:
         call = replace(frame, payload=b"")  # a client that does not read its answers keeps only this of them
         stream: Stream | None = None
+        passed = NOTHING
         try:
             procedure = self._procedure(call)
             if procedure.streams:
                 stream = Stream(call, self.send, self._forget)
             work = self._call(procedure, frame, stream)
             del frame
-            payload = procedure.pack_answer(await work)
-            if len(payload) > PAYLOAD_MAX:
-                raise XdrError(f"{len(payload)} bytes are too many")
-            answer = call.answer(payload)
+            value = await work
+            if isinstance(value, Passed):
+                passed, answer = value, call.answer_with(len(value.descriptors))
+            else:
+                answer = call.answer(procedure.pack_answer(value))
+            if len(answer.payload) > PAYLOAD_MAX:
+                raise XdrError(f"{len(answer.payload)} bytes are too many")
         except VirtsnapError as error:
             answer = _refusal(call, error)
         except asyncio.CancelledError:
@@ -216,11 +225,12 @@ class Client:
         self._calls.pop(call.serial, None)  # too late to cancel it
         begun = False
         try:
-            await self.send(answer)
+            await self.send(answer, passed)
             begun = stream is not None and answer.status is Status.OK and stream.start()
         except ConnectionError:
             pass
         finally:
+            passed.close()
             if stream is not None and not begun:
                 await stream.close()
 
@@ -286,6 +296,8 @@ class Client:
             self._keepalive.start(self._loop.time())
         elif self._session is None:
             raise WireError(1, FROM_RPC, "internal error: hypervisor connection not open")
+        elif feature == _DESCRIPTORS_FEATURE:
+            return int(can_pass(self._writer))
         return _FEATURES.get(feature, 0)
 
     async def _connect_open(self, name: str | None, flags: int) -> None:
@@ -319,7 +331,7 @@ class Client:
 
     # --- out ------------------------------------------------------------------------------------------
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: Frame, passed: Passed = NOTHING) -> None:
         """Send, and wait until the socket takes it. Raises ConnectionError when the client is gone."""
         data = frame.pack()
         async with self._sending:
@@ -328,20 +340,32 @@ class Client:
             self._writer.write(data)
             try:
                 async with asyncio.timeout(_STALL_SECONDS):
-                    await self._writer.drain()
+                    await (self._pass(passed) if passed.descriptors else self._writer.drain())
             except TimeoutError as error:
                 self._give_up("does not read")
                 raise ConnectionResetError from error
             except OSError as error:
                 raise ConnectionResetError from error
 
+    async def _pass(self, passed: Passed) -> None:
+        self._held = []  # nothing comes between a frame and its descriptors
+        try:
+            await pass_on(self._writer, passed.descriptors)
+        finally:
+            held, self._held = self._held, None
+            for frame in held:
+                self.post(frame)
+
     def post(self, frame: Frame) -> None:
         """Send without waiting; a client that leaves too much of that unread is given up."""
         if self._closing:
             return
-        if self._writer.transport.get_write_buffer_size() > _UNREAD_MAX:
+        if self._held is not None:
+            self._held.append(frame)
+        full = len(self._held or ()) > _HELD_MAX
+        if full or self._writer.transport.get_write_buffer_size() > _UNREAD_MAX:
             self._give_up("does not read")
-        elif not self._writer.is_closing():
+        elif self._held is None and not self._writer.is_closing():
             self._writer.write(frame.pack())
 
     def _give_up(self, why: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import tempfile
 import uuid as uuids
 from dataclasses import replace
@@ -37,6 +38,7 @@ from virtsnap.model.flags import (
     DomainDefine,
     DomainDestroy,
     DomainList,
+    DomainOpenGraphics,
     DomainStart,
     DomainUndefine,
     DomainXml,
@@ -62,6 +64,7 @@ _ELSEWHERE = (
 )
 """What is not in the domain's record."""
 _LISTS_MAX = 32
+_GRAPHICS = "graphicsfd"
 
 
 class DomainCalls(Context):
@@ -542,6 +545,27 @@ class DomainCalls(Context):
         if record.live_xml is None:
             raise OperationInvalid("domain is not running")
         return console_path(DomainDefinition.parse(record.live_xml), device)
+
+    async def open_graphics(self, uuid: str, index: int = 0, flags: int = 0) -> int:
+        """A connected socket to its screen. Raises OperationInvalid, InternalRefused."""
+        from virtsnap.formats.console_device import graphics_type
+        from virtsnap.qemu.monitor import QmpCommandFailed
+
+        self.writable("virDomainOpenGraphicsFD")
+        wanted = _known(flags, DomainOpenGraphics, "qemuDomainOpenGraphicsFD")
+        async with self.operation(uuid) as world:
+            monitor = await _running(world)
+            protocol = graphics_type(_parsed(world.record().live_xml or ""), index)
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                await monitor.send_fd(theirs.fileno(), name=_GRAPHICS)
+                try:
+                    skip = DomainOpenGraphics.SKIPAUTH in wanted
+                    await monitor.execute("add_client", protocol=protocol, fdname=_GRAPHICS, skipauth=skip)
+                except QmpCommandFailed:
+                    await monitor.execute("closefd", fdname=_GRAPHICS)
+                    raise
+                return ours.detach()
 
 
 # A daemon is asked the same of the same definitions every few seconds.

@@ -278,6 +278,11 @@ class Service(Protocol):
         `unix:PATH`. `device`: an alias such as 'serial0'; None: the primary console."""
         ...
 
+    async def open_graphics(self, uuid: str, index: int = 0, flags: int = 0) -> int:
+        """A connected socket to the screen of a running domain, which the caller closes
+        (virDomainOpenGraphicsFD). Flags: DomainOpenGraphics."""
+        ...
+
     # saved states. Flags: DomainSaveRestore; `image_format` None: raw; `channels` None: not parallel.
     async def save(
         self,

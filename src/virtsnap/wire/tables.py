@@ -413,6 +413,7 @@ REMOTE = """
   uint) -> (counts: uhyper<1024>)
 342 connect_get_domain_capabilities virConnectGetDomainCapabilities w (emulatorbin: string?, arch: string?,
   machine: string?, virttype: string?, flags: uint) -> (capabilities: string)
+343 domain_open_graphics_fd virDomainOpenGraphicsFD w (dom: domain, idx: uint, flags: uint)
 344 connect_get_all_domain_stats virConnectGetAllDomainStats r (doms: domain<16384>, stats: uint, flags:
   uint) -> (retStats: domain_stats_record<16384>)
 345 domain_block_copy virDomainBlockCopy w (dom: domain, path: string, destxml: string, params:

@@ -1,8 +1,9 @@
-"""The calls whose answer is followed by a stream."""
+"""The calls whose answer is followed by a stream, or by a file descriptor."""
 
 from __future__ import annotations
 
 from virtsnap.server.calls.flags import only
+from virtsnap.server.descriptors import Passed
 from virtsnap.server.session import Session
 from virtsnap.server.streams import BytesSource, Stream
 from virtsnap.wire.values import WireDomain
@@ -25,3 +26,7 @@ async def domain_screenshot(
     mime, picture = await session.service.screenshot(dom.uuid_text, screen)
     stream.source = BytesSource(picture)
     return mime
+
+
+async def domain_open_graphics_fd(session: Session, dom: WireDomain, idx: int, flags: int) -> Passed:
+    return Passed((await session.service.open_graphics(dom.uuid_text, idx, flags),))
