@@ -54,10 +54,16 @@ class Oracle:
         self.environment = _environment(folder)
 
     def virsh(
-        self, words: list[str], *, timeout: float = 60, cwd: Path | None = None, editor: str | None = None
+        self,
+        words: list[str],
+        *,
+        program: str = "virsh",
+        timeout: float = 60,
+        cwd: Path | None = None,
+        editor: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run virsh as the daemon's user; see `run`."""
-        return self.run(["virsh", "-c", "qemu:///session", *words], timeout=timeout, cwd=cwd, editor=editor)
+        return self.run([program, "-c", "qemu:///session", *words], timeout=timeout, cwd=cwd, editor=editor)
 
     def run(
         self, words: list[str], *, timeout: float = 60, cwd: Path | None = None, editor: str | None = None

@@ -1,6 +1,7 @@
 """Plays scenarios on both sides and compares them, step by step.
 
-`python -m tests.parity.play [--diff] [--through virtsnapd] [NAME...]` prints the table of script/parity.
+`python -m tests.parity.play [--diff] [--through virtsnapd] [--virsh FOLDER] [NAME...]` prints the table of
+script/parity.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -161,14 +163,19 @@ class Side:
 class VirshSide(Side):
     name = "virsh"
 
-    def __init__(self, folder: Path, guest: GuestImage | None, daemon: oracle.Oracle) -> None:
+    def __init__(
+        self, folder: Path, guest: GuestImage | None, daemon: oracle.Oracle, virsh: str = "virsh"
+    ) -> None:
         super().__init__(folder, guest)
         self.user = daemon.user
         self._daemon = daemon
+        self._virsh = virsh
         daemon.own(folder)
 
     def program(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        return self._daemon.virsh(words, timeout=_SECONDS, cwd=self.folder, editor=self._editor)
+        return self._daemon.virsh(
+            words, program=self._virsh, timeout=_SECONDS, cwd=self.folder, editor=self._editor
+        )
 
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         return self._daemon.run(words, timeout=_SECONDS, cwd=self.folder)
@@ -227,6 +234,10 @@ class DaemonSide(VirtsnapSide):
 class VirshOnDaemon(DaemonSide):
     client = ("virsh",)
 
+    def use(self, virsh: str) -> None:
+        """Another one than the installed."""
+        self.client = (virsh,)
+
 
 class ClientOnDaemon(DaemonSide):
     client = (str(Path(sys.executable).with_name("virtsnap")),)
@@ -280,10 +291,17 @@ class Stage:
     """Where scenarios are played: one daemon, one guest image, two folders."""
 
     def __init__(
-        self, folder: Path, daemon: oracle.Oracle, rules: list[known.Rule], *, through: str = ""
+        self,
+        folder: Path,
+        daemon: oracle.Oracle,
+        rules: list[known.Rule],
+        *,
+        through: str = "",
+        virsh: str = "virsh",
     ) -> None:
         self.folder = folder
         self._through = through
+        self._virsh = virsh
         self._daemon = daemon
         self.rules = rules
         self._image: GuestImage | None = None
@@ -296,8 +314,10 @@ class Stage:
         root = self.folder / "r" / scenario.name
         for folder in (ours, theirs):
             folder.mkdir(parents=True)
-        virsh = VirshSide(theirs, guest, self._daemon)
+        virsh = VirshSide(theirs, guest, self._daemon, self._virsh)
         virtsnap = THROUGH[self._through](ours, guest, root)
+        if isinstance(virtsnap, VirshOnDaemon):
+            virtsnap.use(self._virsh)
         try:
             with ThreadPoolExecutor(1) as other:
                 answers = other.submit(virsh.play, scenario.steps)
@@ -336,15 +356,21 @@ class Stage:
 
 
 @contextmanager
-def stage(*, through: str = "") -> Iterator[Stage]:
-    """A stage with its daemon; both are gone afterwards. Raises RuntimeError when libvirtd does not start."""
+def stage(*, through: str = "", virsh: Path | None = None) -> Iterator[Stage]:
+    """A stage with its daemon; both are gone afterwards. Raises RuntimeError when libvirtd does not start.
+
+    `virsh`: a folder with another release's program, which both sides use.
+    """
     with tempfile.TemporaryDirectory(prefix="vs-par-", ignore_cleanup_errors=True) as text:
         folder = Path(text)
         folder.chmod(0o755)
         theirs = folder / "d"
         theirs.mkdir()
+        program = "virsh"
+        if virsh is not None:  # copied, since libvirtd's user may not come where it lies
+            program = str(Path(shutil.copytree(virsh, folder / "v", symlinks=True), "virsh"))
         with oracle.running(theirs) as running:
-            yield Stage(folder, running, known.load(), through=through)
+            yield Stage(folder, running, known.load(), through=through, virsh=program)
 
 
 def _lines(kind: str, text: str) -> list[str]:
@@ -373,6 +399,9 @@ def main() -> int:
         default="",
         help="by way of the daemon: ask ours with real virsh too, or with virtsnap as its client",
     )
+    parser.add_argument(
+        "--virsh", type=Path, metavar="FOLDER", help="of another release: the program in it (.cache/virsh)"
+    )
     chosen = parser.parse_args()
     reason = oracle.missing()
     if reason is not None:
@@ -382,7 +411,7 @@ def main() -> int:
     wanted = [name for name in every if not chosen.names or any(fnmatch(name, p) for p in chosen.names)]
     if not wanted:
         parser.error(f"no such scenario in {FOLDER}")
-    with stage(through=chosen.through) as where:
+    with stage(through=chosen.through, virsh=chosen.virsh) as where:
         good = _table(where, wanted, details=bool(chosen.names) or chosen.diff)
     return 0 if good else 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,28 @@ def _there() -> Iterator[Stage]:
 def test_scenario_through_the_daemon(there: Stage, name: str) -> None:
     """A few of them, and those that nobody else can play; `script/parity --through virtsnapd` plays all."""
     score = there.play(load(FOLDER / f"{name}.txt"))
+    assert score.good, "\n".join(report(score))
+
+
+OLD_VIRSH = Path(".cache/virsh")
+
+
+@pytest.fixture(scope="session", name="old")
+def _old() -> Iterator[Stage]:
+    reason = oracle.missing()
+    if reason is None and not (OLD_VIRSH / "virsh").exists():
+        reason = "no virsh of another release here (script/setup --with-parity unpacks one)"
+    if reason is not None:
+        pytest.skip(reason)
+    with stage(through="virtsnapd", virsh=OLD_VIRSH) as built:
+        yield built
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["create", "delete-leaf", "revert-running", "save-files"])
+def test_scenario_by_another_virsh(old: Stage, name: str) -> None:
+    """Some of them; `script/parity --through virtsnapd --virsh .cache/virsh` plays all."""
+    score = old.play(load(FOLDER / f"{name}.txt"))
     assert score.good, "\n".join(report(score))
 
 
