@@ -52,7 +52,7 @@ _ALWAYS, _SOMETIMES = 0, DOMAINS - 1
 class Pace:
     """How long, how fast, in seconds. `think`: what a client waits between two calls, on average.
 
-    It is warm after `warmup` and `warm_calls`, and counts for `seconds` from then on.
+    It is warm after `warmup` and `warm_calls`, and what is found counts for `seconds` from then on.
     """
 
     seconds: float
@@ -133,10 +133,11 @@ class _Done:
     calls: int = 0
     refusals: int = 0
     rude: int = 0
+    think: float = 0.0
     over: bool = False
 
 
-async def _client(uri: str, folder: Path, dice: random.Random, think: float, done: _Done) -> None:
+async def _client(uri: str, folder: Path, dice: random.Random, done: _Done) -> None:
     while not done.over:
         service = await open_service(uri)
         try:
@@ -146,19 +147,19 @@ async def _client(uri: str, folder: Path, dice: random.Random, think: float, don
                 except VirtsnapError:
                     done.refusals += 1
                 done.calls += 1
-                if think:
-                    await asyncio.sleep(2 * think * dice.random())
+                if done.think:
+                    await asyncio.sleep(2 * done.think * dice.random())
                 if done.over:
                     break
         finally:
             await service.close()
 
 
-async def _rude(path: Path, dice: random.Random, think: float, done: _Done) -> None:
+async def _rude(path: Path, dice: random.Random, done: _Done) -> None:
     while not done.over:
         await rude(path, _uuid(_ALWAYS), dice)
         done.rude += 1
-        await asyncio.sleep(2 * (think or _RUDE_THINK) * dice.random())
+        await asyncio.sleep(2 * (done.think or _RUDE_THINK) * dice.random())
 
 
 def descriptors(pid: int) -> int:
@@ -254,6 +255,7 @@ async def soak(
             one = Sample(time.monotonic() - begun, done.calls, resident(pid), descriptors(pid))
             if warm is None and one.at >= pace.warmup and one.calls >= pace.warm_calls:
                 warm = time.monotonic()
+                done.think = pace.think
             (found.warmed if warm is None else found.samples).append(one)
             tell(one)
             await asyncio.sleep(pace.every)
@@ -262,9 +264,9 @@ async def soak(
     async with asyncio.TaskGroup() as group:
         group.create_task(sample())
         for number in range(CLIENTS):
-            group.create_task(_client(uri, folder, random.Random(number), pace.think, done))
+            group.create_task(_client(uri, folder, random.Random(number), done))
         for number in range(RUDE):
-            group.create_task(_rude(socket, random.Random(-1 - number), pace.think, done))
+            group.create_task(_rude(socket, random.Random(-1 - number), done))
     found.calls, found.refusals, found.rude = done.calls, done.refusals, done.rude
     await service.list_domains()
     for number in (_ALWAYS, _SOMETIMES):
@@ -283,7 +285,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--every", type=float, help="seconds between samples (default: a sixtieth)")
     parser.add_argument(
-        "--think", type=float, default=0, help="seconds that a client waits between two calls (default: 0)"
+        "--think",
+        type=float,
+        default=0,
+        help="seconds that a client waits between calls, once warm (default: 0)",
     )
     return parser.parse_args()
 

@@ -36,7 +36,7 @@ SPARE = 16 << 20
 _KEPT = (Location.EXTERNAL, Location.INTERNAL, Location.MANUAL)
 
 
-_DISKS: Kept[bytes, tuple[DomainDisk, ...]] = Kept(2048)
+_DISKS: Kept[bytes, tuple[DomainDisk, ...]] = Kept(1200)
 
 
 def disks_of(domain_xml: str) -> tuple[DomainDisk, ...]:

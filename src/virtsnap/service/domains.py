@@ -578,7 +578,7 @@ def _parsed(text: str) -> DomainDefinition:
     return DomainDefinition.parse(text)
 
 
-_INACTIVE: Kept[tuple[bytes, bool], str] = Kept(1 << 20, len)
+_INACTIVE: Kept[tuple[bytes, bool], str] = Kept(1 << 19, len)
 
 
 def _inactive(text: str, secure: bool) -> str:

@@ -174,7 +174,7 @@ class SnapshotCalls(Context):
         return await gather(world, starts=starts)
 
 
-_DOCUMENTS: Kept[tuple[Snapshot, bool, str], str] = Kept(1 << 20, len)
+_DOCUMENTS: Kept[tuple[Snapshot, bool, str], str] = Kept(1 << 19, len)
 
 
 def _document(snapshot: Snapshot, secure: bool, uuid: str) -> str:

@@ -15,6 +15,9 @@ from virtsnap.store import schema
 BUSY_TIMEOUT_MS = 10_000
 """How long a write waits for another process's transaction; ours take milliseconds."""
 
+_CACHE_KIB = 1024
+"""Pages that SQLite keeps in memory; the kernel keeps the others as well."""
+
 
 def connect(root: Path, path: Path) -> sqlite3.Connection:
     """A connection to the database `path` within the directory `root`; makes what is missing.
@@ -36,6 +39,7 @@ def connect(root: Path, path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         if fresh or not schema.is_current(connection, path):
             with _alone(root):
                 # The switch to WAL does not honour the busy timeout: hence it, too, is done alone.
