@@ -12,8 +12,8 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 from virtsnap.client.channel import Channel
@@ -33,10 +33,12 @@ from virtsnap.service.interface import (
     PlanReport,
     Progress,
     ProgressCallback,
+    WouldWait,
 )
 from virtsnap.wire.procedures import QEMU, VIRTSNAP
 from virtsnap.wire.values import STRING, UINT, Param, WireDomain, WireSnapshot, params_of, values_of
 
+T = TypeVar("T")
 _POLL_SECONDS = 0.5
 _OPERATIONS = {operation.number: operation for operation in JobOperation if operation.number}
 
@@ -53,9 +55,14 @@ class RemoteService:
         """Let go of the connection. Domains run on."""
         await self._channel.close()
 
+    def at_once(self, work: Coroutine[Any, Any, T]) -> T:
+        """Never: every answer has to be waited for."""
+        work.close()
+        raise WouldWait
+
     # --- connection ------------------------------------------------------------------------------------
 
-    async def list_domains(self, flags: int = 0) -> list[DomainHandle]:
+    async def list_domains(self, flags: int = 0) -> Sequence[DomainHandle]:
         domains, _ = await self._call("connect_list_all_domains", 1, flags)
         return sorted((_handle(one) for one in domains), key=lambda handle: handle.name)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
+from virtsnap.model.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from virtsnap.model.errors import Aborted, InternalRefused, InvalidArg, OperationDenied, VirtsnapError
 from virtsnap.model.frozen import dataclass
+from virtsnap.server.answers import Answers, Packed
+from virtsnap.server.at_once import AT_ONCE, HastyReader
 from virtsnap.server.calls import HANDLERS
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.descriptors import NOTHING, Passed, can_pass, pass_on
@@ -22,7 +24,7 @@ from virtsnap.server.events import ClientEvents, Events
 from virtsnap.server.reboots import Reboots
 from virtsnap.server.session import Session
 from virtsnap.server.streams import Stream
-from virtsnap.service.interface import Service
+from virtsnap.service.interface import Service, WouldWait
 from virtsnap.service.storage import Storage
 from virtsnap.wire.errors import (
     FROM_NONE,
@@ -34,9 +36,18 @@ from virtsnap.wire.errors import (
     not_supported,
     unknown_procedure,
 )
-from virtsnap.wire.frames import FRAME_MAX, PAYLOAD_MAX, Frame, FrameReader, Kind, ProtocolError, Status
+from virtsnap.wire.frames import (
+    FRAME_MAX,
+    PAYLOAD_MAX,
+    Frame,
+    FrameReader,
+    Kind,
+    ProtocolError,
+    Status,
+    whole,
+)
 from virtsnap.wire.keepalive import PING, Keepalive
-from virtsnap.wire.procedures import ERROR, KEEPALIVE, PROGRAMS, Procedure
+from virtsnap.wire.procedures import ERROR, KEEPALIVE, PROGRAMS, REMOTE, Procedure
 from virtsnap.wire.xdr import XdrError, pack
 
 logger = logging.getLogger("virtsnap.server")
@@ -69,6 +80,7 @@ _URI_PATHS = ("/system", "/session")
 class House(Protocol):
     """What a client needs of the daemon."""
 
+    answers: Answers
     consoles: Consoles
     events: Events
     reboots: Reboots
@@ -141,12 +153,16 @@ class Client:
         self._cancelled: set[int] = set()
         self._waits: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self._listening = False
+        """Everything that has come was taken; the next bytes are the beginning of a frame."""
+        if isinstance(reader, HastyReader):
+            reader.first = self._at_once
 
     async def run(self) -> None:
         """Serve until either side closes."""
         pulse = asyncio.create_task(self._pulse())
         try:
-            while not self._closing and (data := await self._reader.read(_READ_BYTES)):
+            while not self._closing and (data := await self._next()):
                 self._keepalive.heard(self._loop.time())
                 for frame in self._frames.feed(data):
                     await self._take(frame)
@@ -170,6 +186,28 @@ class Client:
             self._writer.transport.abort()
 
     # --- in -------------------------------------------------------------------------------------------
+
+    async def _next(self) -> bytes:
+        self._listening = self._frames.waiting == 0
+        return await self._reader.read(_READ_BYTES)
+
+    def _at_once(self, data: bytes) -> bool:
+        """Answer these bytes, if they are a call that can be answered here and now; see `server.at_once`.
+
+        Anything else, errors too, goes the usual way.
+        """
+        session = self._session
+        if session is None or not self._listening or self._closing or self._sending.locked():
+            return False
+        answer = None
+        if not self._writer.transport.get_write_buffer_size() and (frame := whole(data)) is not None:
+            answer = _hasty_answer(session, frame)
+        if answer is None:
+            self._listening = False
+            return False
+        self._keepalive.heard(self._loop.time())
+        self._writer.write(answer)
+        return True
 
     async def _take(self, frame: Frame) -> None:
         if frame.program == KEEPALIVE:
@@ -204,7 +242,7 @@ class Client:
             if isinstance(value, Passed):
                 passed, answer = value, call.answer_with(len(value.descriptors))
             else:
-                answer = call.answer(procedure.pack_answer(value))
+                answer = call.answer(_packed(procedure, value))
             if len(answer.payload) > PAYLOAD_MAX:
                 raise XdrError(f"{len(answer.payload)} bytes are too many")
         except VirtsnapError as error:
@@ -308,7 +346,7 @@ class Client:
         readonly = self._readonly or bool(flags & _READ_ONLY)
         uri = _accepted(name) or self._house.default_uri
         service, storage = self._house.service(readonly), self._house.storage(readonly)
-        shared = self._house.consoles, self._events, self._house.reboots
+        shared = self._house.consoles, self._events, self._house.reboots, self._house.answers
         self._session = Session(service, storage, uri, readonly, *shared)
         self._frames.limit = FRAME_MAX
 
@@ -390,6 +428,29 @@ _GREETINGS = frozenset(
 """Calls on the connection itself, whose names are nobody else's."""
 _ONLY_WAIT = frozenset({"domain_block_job_wait"})
 """Calls that end with their client: they do nothing, and may take forever."""
+
+
+def _hasty_answer(session: Session, frame: Frame) -> bytes | None:
+    """The answer's bytes, or None where it takes more."""
+    ours = frame.program == REMOTE.number and frame.version == REMOTE.version
+    if not ours or frame.kind is not Kind.CALL or frame.status is not Status.OK:
+        return None
+    procedure = AT_ONCE.get(frame.procedure)
+    if procedure is None:
+        return None
+    handler = HANDLERS[REMOTE.number][frame.procedure]
+    try:
+        found = session.service.at_once(handler(session, *procedure.unpack_arguments(frame.payload)))
+        return frame.answer(_packed(procedure, found)).pack()
+    except (WouldWait, VirtsnapError, XdrError, UnicodeEncodeError):
+        return None  # the usual way knows what to say
+    except Exception:
+        logger.exception("call %d, at once", frame.procedure)
+        return None
+
+
+def _packed(procedure: Procedure, found: object) -> bytes:
+    return found if isinstance(found, Packed) else procedure.pack_answer(found)
 
 
 def _key(frame: Frame) -> tuple[int, int, int]:

@@ -14,11 +14,13 @@ from pathlib import Path
 from virtsnap.model.errors import SystemRefused, VirtsnapError
 from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.paths import socket_address
+from virtsnap.server.answers import Answers
+from virtsnap.server.at_once import HastyReader
 from virtsnap.server.client import Client, NetworkPeer, Peer
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.events import Events
 from virtsnap.server.reboots import Reboots
-from virtsnap.server.tls import TlsDoor, TlsListener, distinguished_name
+from virtsnap.server.tls import Met, TlsDoor, TlsListener, distinguished_name
 from virtsnap.service.interface import Service
 from virtsnap.service.storage import Storage
 
@@ -112,6 +114,7 @@ class Daemon:
         self.default_uri = default_uri
         self._users = users
         self._limits = limits
+        self.answers = Answers()
         self.consoles = Consoles()
         self.events = Events(service)
         self.busy_until = asyncio.get_running_loop().time()
@@ -133,7 +136,7 @@ class Daemon:
             if door.tls is not None:
                 self._servers.append(TlsListener(door.socket, door.tls, met))
                 continue
-            self._servers.append(await asyncio.start_unix_server(met, sock=door.socket))
+            self._servers.append(await _serve(met, door.socket))
 
     async def close(self) -> None:
         """Let nobody in, end what is under way (it undoes what it has begun), let everybody go."""
@@ -202,6 +205,16 @@ class Daemon:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return task
+
+
+async def _serve(met: Met, sock: socket.socket) -> asyncio.Server:
+    """asyncio.start_unix_server, with readers of ours."""
+    loop = asyncio.get_running_loop()
+
+    def protocol() -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(HastyReader(loop=loop), met, loop=loop)
+
+    return await loop.create_unix_server(protocol, sock=sock)
 
 
 async def awake(service: Service) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from virtsnap.service.interface import DomainHandle, Service
 from virtsnap.wire.values import WireDomain, WireSnapshot
 
 if TYPE_CHECKING:
+    from virtsnap.server.answers import Answers
     from virtsnap.server.consoles import Consoles
     from virtsnap.server.events import ClientEvents
     from virtsnap.server.reboots import Reboots
@@ -27,6 +27,7 @@ class Session:
     consoles: Consoles
     events: ClientEvents
     reboots: Reboots
+    answers: Answers
 
     async def domain(self, dom: WireDomain) -> WireDomain:
         """The domain as it is now: clients keep names and ids that are long out of date. Raises NoDomain."""
@@ -39,4 +40,5 @@ class Session:
 
 def wire_domain(handle: DomainHandle) -> WireDomain:
     """A handle as it travels."""
-    return WireDomain(handle.name, UUID(handle.uuid).bytes, -1 if handle.id is None else handle.id)
+    uuid = bytes.fromhex(handle.uuid.replace("-", ""))
+    return WireDomain(handle.name, uuid, -1 if handle.id is None else handle.id)

@@ -14,9 +14,9 @@ import contextlib
 import logging
 import os
 import uuid as uuids
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from virtsnap.engine.glance import Glances
 from virtsnap.engine.locks import DomainLock
@@ -24,7 +24,7 @@ from virtsnap.engine.refresh import observed, settle
 from virtsnap.engine.telling import overhear
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import Failed, NoDomain, OperationDenied, SystemRefused
-from virtsnap.service.interface import Progress, ProgressCallback
+from virtsnap.service.interface import Progress, ProgressCallback, WouldWait
 from virtsnap.service.managed import ManagedSave, fits, renew
 from virtsnap.store.database import Store, open_store
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from virtsnap.model.steps import Plan
     from virtsnap.qemu.capabilities import Capabilities
 
+T = TypeVar("T")
 DEFAULT_EMULATOR = "/usr/bin/qemu-system-x86_64"
 _CONTENT_STAYS = frozenset({"create", "delete", "flatten", "clone"})
 """Plans that leave the content of every disk as it is."""
@@ -53,6 +54,7 @@ class Context:
             raise SystemRefused(f"cannot create directory '{self.root}': {error.strerror}") from error
         self.store: Store = open_store(self.root)
         self.glances = Glances(self.store)
+        self._hurried = False
 
     async def close(self) -> None:
         """Let go of the store. Guests run on."""
@@ -68,11 +70,30 @@ class Context:
         if self.readonly:
             raise OperationDenied(f"{function} with secure flag")
 
+    def at_once(self, work: Coroutine[Any, Any, T]) -> T:
+        """See `service.interface.Service`. The calls stop before they wait: `may_wait`."""
+        self._hurried = True
+        try:
+            work.send(None)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            self._hurried = False
+        work.close()
+        raise WouldWait
+
+    def may_wait(self) -> None:
+        """From here on the call waits for others. Raises WouldWait for one that is to be done at once."""
+        if self._hurried:
+            raise WouldWait
+
     async def look(self, uuid: str) -> DomainRecord:
         """The domain as it is now. Raises NoDomain."""
         sight = self.glances.at(uuid)
         if sight is not None:
             return sight.record
+        self.may_wait()
         record = self._record(uuid)
         lock = DomainLock(self.root, uuid)
         stale = observed(record) != record or self.store.journal(uuid) is not None

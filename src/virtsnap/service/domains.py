@@ -8,6 +8,7 @@ import os
 import socket
 import tempfile
 import uuid as uuids
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import IntFlag
 from functools import lru_cache
@@ -76,24 +77,12 @@ class DomainCalls(Context):
 
     # --- connection ------------------------------------------------------------------------------------
 
-    async def list_domains(self, flags: int = 0) -> list[DomainHandle]:
-        """Domains that every group of the flags lets through, by name."""
-        found = self.listed_now(flags)
-        if found is not None:
-            return list(found)
-        records = []
-        for standing in self.store.standings():
-            with contextlib.suppress(NoDomain):  # a transient one that has ended meanwhile
-                sight = self.glances.of(standing)
-                records.append(sight.record if sight else await self.look(standing.record.uuid))
-        return [_handle(record) for record in records if self._listed(record, DomainList(flags))]
-
-    def listed_now(self, flags: int = 0) -> tuple[DomainHandle, ...] | None:
-        """The same where nothing has to be waited for, else None; the same tuple while nothing happens."""
+    async def list_domains(self, flags: int = 0) -> Sequence[DomainHandle]:
+        """Domains that every group of the flags lets through, by name; the same object if nothing is new."""
         flag = _known(flags, DomainList, "qemuConnectListAllDomains")
         sights = self.glances.all()
         if sights is None:
-            return None
+            return [_handle(record) for record in await self._look_at_all() if self._listed(record, flag)]
         known = self._lists.get(flag)
         if known is not None and known[0] is sights:
             return known[1]
@@ -103,6 +92,15 @@ class DomainCalls(Context):
                 self._lists.clear()
             self._lists[flag] = sights, found
         return found
+
+    async def _look_at_all(self) -> list[DomainRecord]:
+        self.may_wait()
+        records = []
+        for standing in self.store.standings():
+            with contextlib.suppress(NoDomain):  # a transient one that has ended meanwhile
+                sight = self.glances.of(standing)
+                records.append(sight.record if sight else await self.look(standing.record.uuid))
+        return records
 
     def _listed(self, record: DomainRecord, flags: DomainList) -> bool:
         f, state = DomainList, record.state
@@ -372,9 +370,9 @@ class DomainCalls(Context):
         """virDomainGetInfo. Raises NoDomain."""
         from virtsnap.qemu import process
 
-        found = self.info_now(uuid)
-        if found is not None:
-            return found
+        sight = self.glances.at(uuid)
+        if sight is not None and (sight.balloon is not None or not sight.record.active):
+            return self._told(sight)
         record = await self.look(uuid)
         definition = _parsed(record.live_xml or record.config_xml)
         instance = record.instance
@@ -393,11 +391,7 @@ class DomainCalls(Context):
             managed_save=ManagedSave.of(self.root, uuid).exists,
         )
 
-    def info_now(self, uuid: str) -> DomainInfo | None:
-        """The same where nothing has to be waited for, else None."""
-        sight = self.glances.at(uuid)
-        if sight is None or (sight.record.active and sight.balloon is None):
-            return None
+    def _told(self, sight: Sight) -> DomainInfo:
         record, facts = sight.record, sight.summary
         balloon = sight.balloon[0] if sight.balloon is not None else None
         return DomainInfo(
@@ -412,7 +406,7 @@ class DomainCalls(Context):
             used_memory_kib=facts.current_memory_kib if balloon is None else balloon,
             persistent=record.persistent,
             autostart=record.autostart,
-            managed_save=ManagedSave.of(self.root, uuid).exists,
+            managed_save=ManagedSave.of(self.root, record.uuid).exists,
         )
 
     async def domain_state(self, uuid: str) -> tuple[DomainState, Reason]:
@@ -420,17 +414,16 @@ class DomainCalls(Context):
         record = await self.look(uuid)
         return record.state, record.reason
 
-    def state_now(self, uuid: str) -> tuple[DomainState, Reason] | None:
-        """The same where nothing has to be waited for, else None."""
-        sight = self.glances.at(uuid)
-        return None if sight is None else (sight.record.state, sight.record.reason)
-
     async def domain_xml(self, uuid: str, flags: int = 0) -> str:
         """virDomainGetXMLDesc. Raises NoDomain."""
-        found = self.xml_now(uuid, flags)
-        if found is not None:
-            return found
-        flag = DomainXml(flags)
+        flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
+        if flag & (DomainXml.SECURE | DomainXml.MIGRATABLE):
+            self.may_see_secrets("virDomainGetXMLDesc")
+        sight = self.glances.at(uuid)
+        if sight is not None:
+            inactive = bool(flag & _INACTIVE_XML) or not sight.record.active
+            if inactive or sight.balloon is not None:
+                return sight.text(inactive, bool(flag & DomainXml.SECURE))
         record = await self.look(uuid)
         if flag & _INACTIVE_XML or record.live_xml is None:
             return _inactive(record.config_xml, bool(flag & DomainXml.SECURE))
@@ -443,19 +436,6 @@ class DomainCalls(Context):
             definition = definition.without_secrets()
         return definition.to_xml()
 
-    def xml_now(self, uuid: str, flags: int = 0) -> str | None:
-        """The same where nothing has to be waited for, else None."""
-        flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
-        if flag & (DomainXml.SECURE | DomainXml.MIGRATABLE):
-            self.may_see_secrets("virDomainGetXMLDesc")
-        sight = self.glances.at(uuid)
-        if sight is None:
-            return None
-        inactive = bool(flag & _INACTIVE_XML) or not sight.record.active
-        if not inactive and sight.balloon is None:
-            return None
-        return sight.text(inactive, bool(flag & DomainXml.SECURE))
-
     async def _balloon_kib(self, record: DomainRecord, definition: DomainDefinition) -> int:
         """What the balloon leaves the guest; the definition's figure where nobody answers."""
         from virtsnap.qemu.monitor import QmpCommandFailed
@@ -463,6 +443,7 @@ class DomainCalls(Context):
 
         if record.instance is None:
             return definition.current_memory_kib
+        self.may_wait()
         # QEMU logs when it changes, and then there is another sight of the domain. The answer to a question
         # that was asked earlier may be older than this one.
         sight = self.glances.at(record.uuid) if not is_asked(record, "query-balloon") else None

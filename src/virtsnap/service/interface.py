@@ -9,9 +9,9 @@ All coroutines raise `virtsnap.model.errors.VirtsnapError` and nothing else that
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from virtsnap.model.block_job import BlockJob, BlockJobInfo
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
@@ -23,6 +23,9 @@ from virtsnap.model.snapshot import SnapshotTree
 
 if TYPE_CHECKING:
     from virtsnap.model.libvirt import LibvirtReport
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ class ChainLayer:
     missing: bool = False
 
 
+class WouldWait(Exception):
+    """A call has to wait for something: see `Service.at_once`."""
+
+
 class Service(Protocol):
     """See the module's text. Flags are the values of `virtsnap.model.flags` classes."""
 
@@ -94,8 +101,16 @@ class Service(Protocol):
 
     async def close(self) -> None: ...
 
+    def at_once(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of one of the calls that only look, here and now, without an event loop's help.
+
+        For who has many clients, to whom a task for each call is most of the work. Raises WouldWait where the
+        result is not to be had without waiting, and what the call raises.
+        """
+        ...
+
     # connection
-    async def list_domains(self, flags: int = 0) -> list[DomainHandle]: ...
+    async def list_domains(self, flags: int = 0) -> Sequence[DomainHandle]: ...
     async def lookup_by_name(self, name: str) -> DomainHandle: ...
     async def lookup_by_uuid(self, uuid: str) -> DomainHandle: ...
     async def lookup_by_id(self, id: int) -> DomainHandle: ...

@@ -24,13 +24,9 @@ class SnapshotCalls(Context):
     """See `service.interface.Service`."""
 
     async def snapshot_tree(self, uuid: str) -> SnapshotTree:
-        """All snapshots. Raises NoDomain."""
+        """All snapshots; the same object while nothing is written. Raises NoDomain."""
         await self.look(uuid)
         return self.store.tree(uuid)
-
-    def tree_now(self, uuid: str) -> SnapshotTree | None:
-        """The same where nothing has to be waited for, else None; the same object while nothing happens."""
-        return None if self.glances.at(uuid) is None else self.store.tree(uuid)
 
     async def snapshot_xml(self, uuid: str, name: str, flags: int = 0) -> str:
         """The document as libvirt writes it. Raises NoSnapshot."""

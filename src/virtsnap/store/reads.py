@@ -44,7 +44,7 @@ class EventLog:
     """What matters of it for the rest, as the reader wrote it down."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Standing:
     """All that says how a domain stands. As long as nothing of it changes, it is the same object."""
 

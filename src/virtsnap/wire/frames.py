@@ -119,6 +119,16 @@ class FrameReader:
         return len(self._buffer)
 
 
+def whole(data: bytes) -> Frame | None:
+    """The frame that these bytes are, if they are one, no more and no less, and a sound one."""
+    if len(data) < _HEADER.size or int.from_bytes(data[:4], "big") != len(data):
+        return None
+    try:
+        return _frame(data)
+    except ProtocolError:
+        return None
+
+
 def _frame(data: bytes) -> Frame:
     _, program, version, procedure, kind, serial, status = _HEADER.unpack_from(data)
     try:

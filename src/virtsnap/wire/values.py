@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid as uuids
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -22,7 +21,8 @@ class WireDomain(NamedTuple):
     @property
     def uuid_text(self) -> str:
         """The uuid as text."""
-        return str(uuids.UUID(bytes=self.uuid))
+        text = self.uuid.hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class WireSnapshot(NamedTuple):

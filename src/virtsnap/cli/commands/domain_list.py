@@ -53,8 +53,7 @@ async def _list(session: Session, args: Args) -> None:
     if inactive or args.has("all"):
         word |= DomainList.INACTIVE
     service = await session.service()
-    handles = await service.list_domains(word)
-    handles.sort(key=_order)
+    handles = sorted(await service.list_domains(word), key=_order)
     if args.has("uuid") or args.has("name") or args.has("id"):
         session.print("".join(_bare(handle, args) for handle in handles))
         return

@@ -7,7 +7,7 @@ its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +29,7 @@ from virtsnap.server.calls import (
 )
 from virtsnap.wire.procedures import QEMU, REMOTE, VIRTSNAP, Program
 
-Handler = Callable[..., Awaitable[Any]]
+Handler = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def _handlers(program: Program, *modules: ModuleType) -> Mapping[int, Handler]:

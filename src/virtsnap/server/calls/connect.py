@@ -6,7 +6,9 @@ import os
 from uuid import UUID
 
 from virtsnap.model.flags import DomainList
+from virtsnap.server.answers import Packed
 from virtsnap.server.session import Session, wire_domain
+from virtsnap.wire.procedures import REMOTE
 from virtsnap.wire.values import WireDomain
 
 LIBVIRT_VERSION = 11_003_000
@@ -45,11 +47,14 @@ async def connect_unregister_close_callback(session: Session) -> None:
     pass
 
 
-async def connect_list_all_domains(
-    session: Session, need_results: int, flags: int
-) -> tuple[list[WireDomain], int]:
-    found = [wire_domain(handle) for handle in await session.service.list_domains(flags)]
-    return (found if need_results else []), len(found)
+async def connect_list_all_domains(session: Session, need_results: int, flags: int) -> Packed:
+    handles = await session.service.list_domains(flags)
+
+    def pack() -> bytes:
+        found = [wire_domain(handle) for handle in handles] if need_results else []
+        return REMOTE["connect_list_all_domains"].pack_answer((found, len(handles)))
+
+    return session.answers.get(("domains", session.readonly, bool(need_results), flags), handles, pack)
 
 
 async def connect_list_domains(session: Session, maxids: int) -> list[int]:

@@ -6,8 +6,10 @@ from virtsnap.api.listing import lookup, select
 from virtsnap.model.errors import NoSnapshot
 from virtsnap.model.flags import SnapshotList
 from virtsnap.model.snapshot import Snapshot
+from virtsnap.server.answers import Packed
 from virtsnap.server.calls.flags import only
 from virtsnap.server.session import Session
+from virtsnap.wire.procedures import REMOTE
 from virtsnap.wire.values import WireDomain, WireSnapshot
 
 _KNOWN = 2 * int(SnapshotList.TOPOLOGICAL) - 1
@@ -36,19 +38,32 @@ async def domain_snapshot_num(session: Session, dom: WireDomain, flags: int) -> 
     return len(await _select(session, dom, flags, "qemuDomainSnapshotNum"))
 
 
-async def domain_snapshot_list_names(
-    session: Session, dom: WireDomain, maxnames: int, flags: int
-) -> list[str]:
-    found = await _select(session, dom, flags, "qemuDomainSnapshotListNames")
-    return [snapshot.name for snapshot in found][: max(maxnames, 0)]
+async def domain_snapshot_list_names(session: Session, dom: WireDomain, maxnames: int, flags: int) -> Packed:
+    only(flags, _KNOWN, "qemuDomainSnapshotListNames")
+    tree = await session.service.snapshot_tree(dom.uuid_text)
+
+    def pack() -> bytes:
+        names = [snapshot.name for snapshot in select(tree, flags)][: max(maxnames, 0)]
+        return REMOTE["domain_snapshot_list_names"].pack_answer(names)
+
+    key = ("snapshot names", session.readonly, dom.uuid, max(maxnames, 0), flags)
+    return session.answers.get(key, tree, pack)
 
 
 async def domain_list_all_snapshots(
     session: Session, dom: WireDomain, need_results: int, flags: int
-) -> tuple[list[WireSnapshot], int]:
-    found = await _select(session, dom, flags, "qemuDomainListAllSnapshots")
+) -> Packed:
+    only(flags, _KNOWN, "qemuDomainListAllSnapshots")
+    tree = await session.service.snapshot_tree(dom.uuid_text)
     now = await session.domain(dom)
-    return [WireSnapshot(one.name, now) for one in found if need_results], len(found)
+
+    def pack() -> bytes:
+        found = select(tree, flags)
+        listed = [WireSnapshot(one.name, now) for one in found] if need_results else []
+        return REMOTE["domain_list_all_snapshots"].pack_answer((listed, len(found)))
+
+    key = ("snapshots", session.readonly, now, bool(need_results), flags)
+    return session.answers.get(key, tree, pack)
 
 
 async def domain_snapshot_num_children(session: Session, snap: WireSnapshot, flags: int) -> int:

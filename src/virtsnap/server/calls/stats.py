@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from virtsnap.model.domain import DomainInfo, DomainState
 from virtsnap.model.errors import InvalidArg, NoDomain, OperationInvalid, VirtsnapError
 from virtsnap.model.flags import DomainList
@@ -38,6 +40,7 @@ async def connect_get_all_domain_stats(
     if flags & _ENFORCE and stats & ~_GROUPS:
         raise InvalidArg(f"Stats types bits 0x{stats & ~_GROUPS:x} are not supported by this daemon")
     wanted = stats or _GROUPS
+    handles: Sequence[DomainHandle]
     if doms:
         handles = [await session.service.lookup_by_uuid(dom.uuid_text) for dom in doms]
     else:
