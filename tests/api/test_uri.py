@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,41 @@ def test_daemons_of_other_hosts() -> None:
     assert isinstance(target, SshTarget)
     assert target.name == "qemu:///system"
     assert target.command == (
-        *("ssh", "-T", "-e", "none", "-p", "2222", "-l", "me", "-i", "/k", "--", "fe80::1"),
-        "exec nc -U '/a b'",
+        *("ssh", "-p", "2222", "-l", "me", "-i", "/k", "-T", "-e", "none", "--", "fe80::1"),
+        target.command[-1],
     )
+    assert _shell(target.command[-1]).endswith("exec nc $ARG -U '/a b'")
+
+
+def _shell(command: str) -> str:
+    """The script that the far end runs, whatever shell the account has there."""
+    program, option, script = shlex.split(command)
+    assert (program, option) == ("sh", "-c")
+    return script
+
+
+@pytest.mark.parametrize(
+    ("query", "words", "end"),
+    [
+        ("no_tty=1", "-o BatchMode=yes", "exec nc $ARG -U /s"),
+        ("no_verify=1", "-o StrictHostKeyChecking=no", "exec nc $ARG -U /s"),
+        ("known_hosts_verify=auto", "-o StrictHostKeyChecking=accept-new", "exec nc $ARG -U /s"),
+        ("known_hosts=/k%20n", "-o UserKnownHostsFile=/k n", "exec nc $ARG -U /s"),
+        ("netcat=/x%20y/nc", "", "exec '/x y/nc' $ARG -U /s"),
+        ("proxy=netcat", "", "exec nc $ARG -U /s"),
+        ("proxy=native", "", "exec virt-ssh-helper 'qemu:///system?socket=%2Fs'"),
+        ("proxy=auto", "", "exec nc $ARG -U /s"),
+    ],
+)
+def test_what_ssh_is_told(query: str, words: str, end: str) -> None:
+    target = parse_uri(f"qemu+ssh://h/system?socket=/s&command=/my/ssh&{query}")
+    assert isinstance(target, SshTarget)
+    assert target.command[0] == "/my/ssh"
+    assert words in " ".join(target.command[:-1])
+    assert _shell(target.command[-1]).endswith(end)
+
+
+@pytest.mark.parametrize("query", ["proxy=x", "known_hosts_verify=x", "no_tty=x"])
+def test_what_ssh_cannot_be_told(query: str) -> None:
+    with pytest.raises(InvalidArg):
+        parse_uri(f"qemu+ssh://h/system?{query}")

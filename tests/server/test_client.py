@@ -258,8 +258,8 @@ async def test_by_way_of_ssh(served: Served, tmp_path: Path, monkeypatch: pytest
     program.write_text(
         "#!/usr/bin/env python3\n"
         "import os, socket, sys, threading\n"
-        f"assert sys.argv[1:-1] == ['-T', '-e', 'none', '-l', 'me', '--', 'host'], sys.argv\n"
-        f"assert sys.argv[-1] == 'exec nc -U {served.socket}', sys.argv\n"
+        f"assert sys.argv[1:-1] == ['-l', 'me', '-T', '-e', 'none', '--', 'host'], sys.argv\n"
+        f"assert 'nc $ARG -U {served.socket}' in sys.argv[-1], sys.argv\n"
         "s = socket.socket(socket.AF_UNIX)\n"
         f"s.connect({str(served.socket)!r})\n"
         "def out():\n"

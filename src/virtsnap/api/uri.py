@@ -19,6 +19,15 @@ from virtsnap.model.frozen import dataclass
 
 ENVIRONMENT = "VIRTSNAP_DEFAULT_URI"
 _TLS_PORT = 16514
+_SSH_WORDS = (
+    *("keyfile", "command", "netcat", "proxy", "no_tty", "no_verify"),
+    *("known_hosts", "known_hosts_verify"),
+)
+_HOST_KEYS = {
+    "normal": [],
+    "auto": ["-o", "StrictHostKeyChecking=accept-new"],
+    "ignore": ["-o", "StrictHostKeyChecking=no"],
+}
 _REMOTE = re.compile(
     r"qemu(\+(?P<transport>unix|ssh|tls|tcp))?://"
     r"((?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9a-fA-F:.%]+\])?(:(?P<port>[0-9]{1,5}))?"
@@ -73,12 +82,12 @@ def parse_uri(uri: str | None) -> EmbedTarget | SocketTarget | SshTarget | TlsTa
         )
     if match["transport"] == "tls" or (match["transport"] is None and match["host"]):
         return _tls(match, uri, query)
-    given = _parameters(uri, query, ("socket", "keyfile") if match["transport"] == "ssh" else ("socket",))
+    given = _parameters(uri, query, ("socket", *_SSH_WORDS) if match["transport"] == "ssh" else ("socket",))
     socket = given.get("socket") or _default_socket(path)
     if not socket.startswith("/"):
         raise InvalidArg(f"socket of URI '{uri}' is not an absolute path")
     if match["transport"] == "ssh":
-        return SshTarget(_ssh(match, given.get("keyfile"), socket), f"qemu:///{path}")
+        return SshTarget(_ssh(match, uri, given, socket), f"qemu:///{path}")
     if match["host"]:
         raise InvalidArg(f"URI '{uri}' names a host; qemu+ssh:// reaches one")
     return SocketTarget(socket, f"qemu:///{path}", started=path == "session" and "socket" not in given)
@@ -116,16 +125,48 @@ def _number(uri: str, given: dict[str, str], name: str) -> int:
     return int(text)
 
 
-def _ssh(match: re.Match[str], keyfile: str | None, socket: str) -> tuple[str, ...]:
+def _ssh(match: re.Match[str], uri: str, given: dict[str, str], socket: str) -> tuple[str, ...]:
+    """As libvirt's client asks ssh. `known_hosts` counts, too, which that leaves to other transports."""
     import shlex
 
     if not match["host"]:
         raise InvalidArg("qemu+ssh:// needs a host")
-    words = ["ssh", "-T", "-e", "none"]
+    words = [given.get("command") or "ssh"]
     words += ["-p", match["port"]] if match["port"] else []
     words += ["-l", match["user"]] if match["user"] else []
-    words += ["-i", keyfile] if keyfile else []
-    return (*words, "--", match["host"].strip("[]"), f"exec nc -U {shlex.quote(socket)}")
+    words += ["-i", given["keyfile"]] if "keyfile" in given else []
+    words += ["-T", "-e", "none"]
+    words += ["-o", "BatchMode=yes"] if _number(uri, given, "no_tty") else []
+    verify = "ignore" if _number(uri, given, "no_verify") else given.get("known_hosts_verify", "normal")
+    if verify not in _HOST_KEYS:
+        raise InvalidArg(f"Invalid value of known_hosts_verify: '{verify}'")
+    words += _HOST_KEYS[verify]
+    words += ["-o", f"UserKnownHostsFile={given['known_hosts']}"] if "known_hosts" in given else []
+    script = _far_end(given, match["path"], socket)
+    return (*words, "--", match["host"].strip("[]"), f"sh -c {shlex.quote(script)}")
+
+
+def _far_end(given: dict[str, str], path: str, socket: str) -> str:
+    """What goes from ssh to the daemon's socket: netcat, or the program that libvirt has for it."""
+    import shlex
+    from urllib.parse import quote
+
+    netcat = shlex.quote(given.get("netcat", "nc"))
+    # One that does not end by itself when ssh has gone is told to, where it knows how.
+    by_netcat = (
+        f'if {netcat} -q 2>&1 | grep "requires an argument" >/dev/null 2>&1; then ARG=-q0; else ARG=; fi; '
+        f"exec {netcat} $ARG -U {shlex.quote(socket)}"
+    )
+    helper = "virt-ssh-helper " + shlex.quote(f"qemu:///{path}?socket={quote(socket, safe='')}")
+    proxy = given.get("proxy", "netcat")
+    ways = {
+        "netcat": by_netcat,
+        "native": f"exec {helper}",
+        "auto": f"if command -v virt-ssh-helper >/dev/null 2>&1; then exec {helper}; fi; {by_netcat}",
+    }
+    if proxy not in ways:
+        raise InvalidArg(f"Invalid value of proxy: '{proxy}'")
+    return ways[proxy]
 
 
 def _root_of(uri: str, query: str) -> Path:

@@ -26,19 +26,29 @@ from virtsnap.wire.xdr import Reader, XdrError
 
 _READ_BYTES = 256 * 1024
 _SYSTEM_ERROR = 38
+_COMPLAINT_BYTES = 1024
+_COMPLAINT_SECONDS = 5.0
 
 
 class Channel:
     """Open it with `open`. Not for several event loops."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        helper: asyncio.subprocess.Process | None = None,
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self._helper = helper
+        self._complaint = b""
+        """The end of what the helper has said beside the connection."""
+        self._listening = asyncio.create_task(self._listen()) if helper is not None else None
         self._serial = 0
         self._waiting: dict[int, asyncio.Future[Frame]] = {}
         self._streams: dict[int, asyncio.Queue[Frame | None]] = {}
         self._lost: VirtsnapError | None = None
-        self._helper: asyncio.subprocess.Process | None = None
         self.told: Callable[[int, DomainEvent], None] = lambda callback, event: None
         """Called with each event."""
         self.ended: Callable[[], None] = lambda: None
@@ -90,14 +100,13 @@ class Channel:
                 *target.command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
             )
         except OSError as error:
             raise SystemRefused(f"cannot run '{target.command[0]}': {error.strerror}") from error
         assert helper.stdin is not None
         assert helper.stdout is not None
-        channel = cls(helper.stdout, helper.stdin)
-        channel._helper = helper
-        return channel
+        return cls(helper.stdout, helper.stdin, helper)
 
     async def close(self) -> None:
         """Say good-bye if that is still possible, and let go."""
@@ -115,6 +124,8 @@ class Channel:
             with contextlib.suppress(ProcessLookupError):
                 self._helper.terminate()
             await self._helper.wait()
+        if self._listening is not None:
+            await self._listening
 
     async def call(
         self,
@@ -210,13 +221,27 @@ class Channel:
         except OSError as error:
             raise self._lost or _closed() from error
 
+    async def _listen(self) -> None:
+        assert self._helper is not None
+        assert self._helper.stderr is not None
+        while said := await self._helper.stderr.read(_COMPLAINT_BYTES):
+            self._complaint = (self._complaint + said)[-_COMPLAINT_BYTES:]
+
+    async def _why(self) -> VirtsnapError:
+        """The connection ended; the helper may have said why."""
+        if self._listening is not None:
+            await asyncio.wait({self._listening}, timeout=_COMPLAINT_SECONDS)
+        said = self._complaint.decode(errors="replace").strip()
+        return _closed() if not said else _closed(said)
+
     async def _read(self) -> None:
         frames = FrameReader()
-        lost = _closed()
+        lost: VirtsnapError = _closed()
         try:
             while data := await self._reader.read(_READ_BYTES):
                 for frame in frames.feed(data):
                     self._take(frame)
+            lost = await self._why()
         except (ProtocolError, XdrError, OSError) as error:
             lost = WireError(_SYSTEM_ERROR, FROM_RPC, f"Cannot read from the daemon: {error}")
         finally:
@@ -250,8 +275,9 @@ def _unreachable(path: str, error: OSError) -> SystemRefused:
     return SystemRefused(f"Failed to connect socket to '{path}': {reason}")
 
 
-def _closed() -> WireError:
-    return WireError(_SYSTEM_ERROR, FROM_RPC, "End of file while reading data: Input/output error")
+def _closed(said: str = "") -> WireError:
+    said = f"{said}: " if said else ""
+    return WireError(_SYSTEM_ERROR, FROM_RPC, f"End of file while reading data: {said}Input/output error")
 
 
 def _refusal(procedure: Procedure, frame: Frame) -> VirtsnapError:
