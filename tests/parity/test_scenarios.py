@@ -40,7 +40,9 @@ def _there() -> Iterator[Stage]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["tree", "through/pools", "through/transient"])
+@pytest.mark.parametrize(
+    "name", ["tree", "through/pools", "through/transient", "through/hardware", "through/devices"]
+)
 def test_scenario_through_the_daemon(there: Stage, name: str) -> None:
     """A few of them, and those that nobody else can play; `script/parity --through virtsnapd` plays all."""
     score = there.play(load(FOLDER / f"{name}.txt"))

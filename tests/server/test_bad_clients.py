@@ -188,9 +188,9 @@ def test_the_uri_is_the_one_that_was_opened(served: Served) -> None:
             "Domain not found: no domain with matching name 'x'",
         ),
         (
-            Frame(REMOTE.number, 1, 284, Kind.CALL, payload=bytes(8)),
+            Frame(REMOTE.number, 1, 289, Kind.CALL, payload=bytes(8)),
             3,
-            "this function is not supported by the connection driver: virConnectListAllInterfaces",
+            "this function is not supported by the connection driver: virNodeGetMemoryParameters",
         ),
     ],
     ids=lambda value: None,

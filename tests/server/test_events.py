@@ -160,11 +160,6 @@ def test_events_that_never_come(served: Served, register: str, deregister: str) 
         assert "not registered" in client.call(deregister, number).message
 
 
-def test_events_of_pools_are_not_supported_so_that_clients_look_for_themselves(served: Served) -> None:
-    with Raw(served.socket) as client:
-        assert client.open().call("connect_storage_pool_event_register_any", 0, None).code == 3
-
-
 def test_an_event_that_does_not_exist(served: Served) -> None:
     with Raw(served.socket) as client:
         error = client.open().call("connect_domain_event_callback_register_any", 99, None)
@@ -229,3 +224,15 @@ def test_virsh_event(served: Served) -> None:
     assert "event 'lifecycle' for domain 'v': Defined Updated\n" in said
     assert "events received: 1" in said
     served.ok("undefine", "v")
+
+
+def test_autodestroy(served: Served) -> None:
+    served.define("auto")
+    with Listener(served.socket) as listener:
+        listener.listen()
+        with Raw(served.socket) as client:
+            dom = client.open().call("domain_lookup_by_name", "auto")
+            assert client.call("domain_create_with_flags", dom, 3).id != -1  # PAUSED, AUTODESTROY
+            listener.until(Life.STARTED)
+        assert _lives(listener.until(Life.STOPPED))[-1] == (Life.STOPPED, 1)  # destroyed
+    served.ok("undefine", "auto")

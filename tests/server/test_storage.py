@@ -12,6 +12,7 @@ import pytest
 from tests.server.conftest import Served
 from tests.server.raw import Raw
 from virtsnap.wire.frames import Kind, Status
+from virtsnap.wire.procedures import REMOTE
 
 pytestmark = pytest.mark.real
 POOL = "<pool type='dir'><name>p</name><target><path>{path}</path></target></pool>"
@@ -182,3 +183,50 @@ def test_another_boot_starts_what_is_marked(
             [] if after is None else [after]
         )
     note.write_text(before)
+
+
+def test_a_volume_is_wiped(served: Served, images: Path) -> None:
+    (images / "full").write_bytes(b"secret" * 10_000)
+    with (images / "sparse").open("wb") as file:
+        file.truncate(1 << 22)
+        file.write(b"secret")
+    with Raw(served.socket) as client:
+        client.open()
+        for name in ("full", "sparse"):
+            size = (images / name).stat().st_size
+            assert client.call("storage_vol_wipe", ("p", name, ""), 0) is None
+            assert (images / name).read_bytes() == bytes(size)
+        refused = client.call("storage_vol_wipe_pattern", ("p", "full", ""), 8, 0)
+        assert (refused.code, refused.message) == (
+            74,
+            "argument unsupported: 'random' algorithm not supported",
+        )
+
+
+def test_pools_are_told_of(served: Served, images: Path) -> None:
+    with Raw(served.socket) as listener, Raw(served.socket) as client:
+        pool = client.open().call("storage_pool_lookup_by_name", "p")
+        listener.open()
+        assert listener.call("connect_storage_pool_event_register_any", 0, None) == 0
+        assert listener.call("connect_storage_pool_event_register_any", 1, pool) == 1
+        assert listener.call("connect_storage_pool_event_register_any", 7, None).code == 1
+        assert client.call("storage_pool_refresh", pool, 0) is None
+        assert client.call("storage_pool_destroy", pool) is None
+        assert client.call("storage_pool_create", pool, 0) is None
+        told = []
+        for _ in range(3):
+            frame = listener.receive()
+            assert frame is not None
+            assert frame.kind is Kind.MESSAGE
+            procedure = REMOTE.get(frame.procedure)
+            assert procedure is not None
+            told.append((procedure.name, procedure.unpack_arguments(frame.payload)))
+        assert told == [
+            ("storage_pool_event_refresh", (1, pool)),
+            ("storage_pool_event_lifecycle", (0, pool, 3, 0)),
+            ("storage_pool_event_lifecycle", (0, pool, 2, 0)),
+        ]
+        assert listener.call("connect_storage_pool_event_deregister_any", 0) is None
+        client.call("storage_pool_destroy", pool)
+        client.call("storage_pool_create", pool, 0)
+        assert listener.call("connect_storage_pool_event_deregister_any", 0).code == 1

@@ -369,6 +369,37 @@ class DomainDefinition:
                 element.text = str(value)
         return DomainDefinition(root)
 
+    def with_vcpus(self, maximum: int, current: int) -> DomainDefinition:
+        """Other numbers of virtual CPUs."""
+        root = self.tree()
+        _set_text(root, "vcpu", str(maximum), first=False)
+        element = root.find("vcpu")
+        assert element is not None
+        _drop(element, "current")
+        if current != maximum:
+            element.set("current", str(current))
+        return DomainDefinition(root)
+
+    @property
+    def balloon_alias(self) -> str | None:
+        """The memory balloon of a running domain; None where there is none."""
+        model, alias = (self._attribute("devices/memballoon", "model"), "devices/memballoon/alias")
+        return None if model in (None, "none") else self._attribute(alias, "name") or "balloon0"
+
+    def with_balloon_period(self, seconds: int) -> DomainDefinition:
+        """How often the guest is asked for its memory's figures; 0: never."""
+        root = self.tree()
+        balloon = root.find("devices/memballoon")
+        assert balloon is not None
+        stats = balloon.find("stats")
+        if stats is not None:
+            balloon.remove(stats)
+        if seconds:
+            stats = etree.Element("stats")
+            stats.set("period", str(seconds))
+            balloon.insert(0, stats)
+        return DomainDefinition(root)
+
     def without_secrets(self) -> DomainDefinition:
         """Without the passwords of graphics, which are shown only to those who may (XML_SECURE)."""
         root = self.tree()

@@ -27,8 +27,8 @@ _RAW = frozenset({("domain", "metadata"), ("inactiveDomain", "metadata")})
 """(parent, element) whose content is somebody else's and is written as libxml2 would."""
 
 
-def parse(text: str, root: str) -> etree._Element:
-    """The root element of `text`, which must be `root`.
+def parse(text: str, root: str | None) -> etree._Element:
+    """The root element of `text`, which must be `root`; None for any.
 
     Raises XmlDetail (malformed, too long, or with a document type) and XmlError (another root), in
     libvirt's words.
@@ -50,7 +50,7 @@ def parse(text: str, root: str) -> etree._Element:
         element = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
         raise XmlDetail(_syntax_message(text, error)) from error
-    if element.tag != root:
+    if root is not None and element.tag != root:
         raise XmlError(f"expecting root element of '{root}', not '{_local(element)}'")
     return element
 

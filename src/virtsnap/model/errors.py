@@ -48,6 +48,7 @@ class ErrorCode(Enum):
     RESOURCE_BUSY = (87, "resource busy: ")
     STORAGE_VOL_EXIST = (90, "")
     XML_INVALID_SCHEMA = (92, "XML document failed to validate against schema: ")
+    DEVICE_MISSING = (99, "device not found: ")
     NO_MESSAGE = (1, "")
 
     @property
@@ -201,6 +202,12 @@ class VolumeExists(Refused):
     """There is a file of that name in the storage pool (code 90)."""
 
     code = ErrorCode.STORAGE_VOL_EXIST
+
+
+class NoDevice(Refused):
+    """The domain has no such device (code 99)."""
+
+    code = ErrorCode.DEVICE_MISSING
 
 
 class RevertRisky(Refused):

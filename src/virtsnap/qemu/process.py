@@ -232,6 +232,28 @@ def rss_kib(process: Process) -> int | None:
     return None if stat is None else stat.rss_pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
+@dataclass(frozen=True)
+class Thread:
+    """A thread of a process: its processor time, where it was last, where it may be."""
+
+    cpu_time_ns: int
+    cpu: int
+    affinity: frozenset[int]
+
+
+def thread(pid: int, tid: int) -> Thread | None:
+    """None when it has ended."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/stat", "rb") as file:
+            text = file.read()
+        affinity = frozenset(os.sched_getaffinity(tid))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return Thread(ticks * (1_000_000_000 // os.sysconf("SC_CLK_TCK")), int(fields[36]), affinity)
+
+
 def read_log_tail(path: str, limit: int = _LOG_TAIL_BYTES, start: int = 0) -> str:
     """The last `limit` bytes of a log as text, none from before `start`; empty when there is none."""
     try:

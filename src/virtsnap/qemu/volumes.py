@@ -16,6 +16,7 @@ from virtsnap.qemu import images
 from virtsnap.qemu.paths import sync_file, sync_folder_of
 
 _MODE = 0o600
+_PIECE = 1 << 20
 
 
 async def create(path: str, wish: VolumeRequest, *, metadata: bool = False) -> None:
@@ -63,6 +64,28 @@ async def resize(volume: Volume, capacity: int, *, shrink: bool, allocate: bool)
         return
     option = ["--shrink"] if shrink else []
     await images.run("qemu-img", "resize", "-q", "-f", volume.format, *option, volume.path, str(capacity))
+
+
+async def wipe(path: str) -> None:
+    """Nothing of what it holds can be read any more; a sparse file stays sparse. Raises SystemRefused."""
+    try:
+        await asyncio.to_thread(_zero, path)
+    except OSError as error:
+        raise _refused(f"Failed to wipe storage volume with path '{path}'", error) from error
+
+
+def _zero(path: str) -> None:
+    with open(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+b") as file:
+        status = os.fstat(file.fileno())
+        if status.st_blocks * 512 < status.st_size:
+            file.truncate(0)
+            file.truncate(status.st_size)
+        else:
+            left, zeros = status.st_size, bytes(_PIECE)
+            while left > 0:
+                left -= file.write(zeros[:left])
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _options(wish: VolumeRequest) -> list[str]:

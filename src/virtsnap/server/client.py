@@ -20,11 +20,11 @@ from virtsnap.server.at_once import AT_ONCE, HastyReader
 from virtsnap.server.calls import HANDLERS
 from virtsnap.server.consoles import Consoles
 from virtsnap.server.descriptors import NOTHING, Passed, can_pass, pass_on
-from virtsnap.server.events import ClientEvents, Events
+from virtsnap.server.events import ClientEvents, Events, PoolEvents
 from virtsnap.server.reboots import Reboots
 from virtsnap.server.session import Session
 from virtsnap.server.streams import Stream
-from virtsnap.service.interface import Service, WouldWait
+from virtsnap.service.interface import ServedService, WouldWait
 from virtsnap.service.storage import Storage
 from virtsnap.wire.errors import (
     FROM_NONE,
@@ -83,10 +83,11 @@ class House(Protocol):
     answers: Answers
     consoles: Consoles
     events: Events
+    pool_events: PoolEvents
     reboots: Reboots
     default_uri: str
 
-    def service(self, readonly: bool) -> Service:
+    def service(self, readonly: bool) -> ServedService:
         """The service, which all clients share."""
         ...
 
@@ -148,7 +149,7 @@ class Client:
         self._known = False
         self._session: Session | None = None
         self._streams: dict[tuple[int, int, int], Stream] = {}
-        self._events = ClientEvents(house.events, self.post)
+        self._events = ClientEvents(house.events, self.post, house.pool_events)
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._cancelled: set[int] = set()
         self._waits: set[asyncio.Task[Any]] = set()
@@ -184,6 +185,8 @@ class Client:
             with contextlib.suppress(OSError, asyncio.TimeoutError):
                 await asyncio.wait_for(self._writer.wait_closed(), 5)
             self._writer.transport.abort()
+            if self._session is not None:
+                await self._session.close()
 
     # --- in -------------------------------------------------------------------------------------------
 

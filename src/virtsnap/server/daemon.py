@@ -18,10 +18,10 @@ from virtsnap.server.answers import Answers
 from virtsnap.server.at_once import HastyReader
 from virtsnap.server.client import Client, NetworkPeer, Peer
 from virtsnap.server.consoles import Consoles
-from virtsnap.server.events import Events
+from virtsnap.server.events import Events, PoolEvents
 from virtsnap.server.reboots import Reboots
 from virtsnap.server.tls import Met, TlsDoor, TlsListener, distinguished_name
-from virtsnap.service.interface import Service
+from virtsnap.service.interface import ServedService
 from virtsnap.service.storage import Storage
 
 logger = logging.getLogger("virtsnap.server")
@@ -100,8 +100,8 @@ class Daemon:
 
     def __init__(
         self,
-        service: Service,
-        readonly_service: Service,
+        service: ServedService,
+        readonly_service: ServedService,
         storage: Storage,
         readonly_storage: Storage,
         *,
@@ -117,6 +117,7 @@ class Daemon:
         self.answers = Answers()
         self.consoles = Consoles()
         self.events = Events(service)
+        self.pool_events = PoolEvents()
         self.busy_until = asyncio.get_running_loop().time()
         """When the last client left, by the event loop's clock."""
         self._servers: list[asyncio.Server | TlsListener] = []
@@ -191,7 +192,7 @@ class Daemon:
 
     # --- for clients ----------------------------------------------------------------------------------
 
-    def service(self, readonly: bool) -> Service:
+    def service(self, readonly: bool) -> ServedService:
         """The service, which all clients share."""
         return self._services[readonly]
 
@@ -217,7 +218,7 @@ async def _serve(met: Met, sock: socket.socket) -> asyncio.Server:
     return await loop.create_unix_server(protocol, sock=sock)
 
 
-async def awake(service: Service) -> None:
+async def awake(service: ServedService) -> None:
     """Look at every domain once: what a crash has left unfinished is brought to its end."""
     try:
         handles = await service.list_domains()

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from uuid import UUID
 
 from virtsnap.model.errors import InternalRefused
 from virtsnap.model.event import DomainEvent, EventKind
 from virtsnap.model.frozen import dataclass
 from virtsnap.service.interface import Service
-from virtsnap.wire.events import message
+from virtsnap.wire.events import message, pool_message
 from virtsnap.wire.frames import Frame
 from virtsnap.wire.xdr import XdrError
 
@@ -90,11 +91,37 @@ class Events:
                     wish.tell(frame)
 
 
+class PoolEvents:
+    """Who wants to hear of storage pools. Only the daemon's clients change them: nothing is watched."""
+
+    def __init__(self) -> None:
+        self._wishes: dict[object, tuple[Callable[[Frame], None], bool, str | None, int]] = {}
+
+    def add(
+        self, key: object, tell: Callable[[Frame], None], *, refresh: bool, uuid: str | None, callback: int
+    ) -> None:
+        """`refresh`: of what is found in them, not of their life. `uuid` None: any pool's."""
+        self._wishes[key] = tell, refresh, uuid, callback
+
+    def remove(self, key: object) -> None:
+        """Tell no more."""
+        self._wishes.pop(key, None)
+
+    def tell(self, pool: tuple[str, bytes], event: int | None) -> None:
+        """virStoragePoolEventLifecycleType has happened to it; None: it was refreshed."""
+        for tell, refresh, uuid, callback in list(self._wishes.values()):
+            if refresh is (event is None) and uuid in (None, str(UUID(bytes=pool[1]))):
+                tell(pool_message(pool, event, callback))
+
+
 class ClientEvents:
     """One client's registrations. A key is a callback's id, or the name of a kind without one."""
 
-    def __init__(self, events: Events, tell: Callable[[Frame], None]) -> None:
+    def __init__(
+        self, events: Events, tell: Callable[[Frame], None], pools: PoolEvents | None = None
+    ) -> None:
         self._events = events
+        self.pools = pools or PoolEvents()
         self._tell = tell
         self._keys: set[int | str] = set()
         self._next = 0
@@ -105,6 +132,13 @@ class ClientEvents:
         number = self._next
         self._next += 1
         await self._add(number, None if kind is None else Registration(self._tell, kind, uuid, number))
+        return number
+
+    async def register_pool(self, *, refresh: bool, uuid: str | None) -> int:
+        """The same of storage pools."""
+        number = await self.register(None)
+        if number in self._keys:
+            self.pools.add((self, number), self._tell, refresh=refresh, uuid=uuid, callback=number)
         return number
 
     async def register_old(self, kind: EventKind) -> bool:
@@ -136,6 +170,7 @@ class ClientEvents:
             return False
         self._keys.discard(key)
         self._events.remove((self, key))
+        self.pools.remove((self, key))
         return True
 
     def close(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from virtsnap.service.interface import DomainHandle, Service
+from virtsnap.model.errors import VirtsnapError
+from virtsnap.service.interface import DomainHandle, ServedService
 from virtsnap.wire.values import WireDomain, WireSnapshot
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 class Session:
     """`service` already knows whether the connection is read-only."""
 
-    service: Service
+    service: ServedService
     storage: Storage
     uri: str
     readonly: bool
@@ -28,6 +30,25 @@ class Session:
     events: ClientEvents
     reboots: Reboots
     answers: Answers
+    closed: bool = False
+    _with_us: dict[str, int | None] = field(default_factory=dict)
+    """Domains that end with the connection, and the ids that they run under."""
+
+    async def ends_with_us(self, handle: DomainHandle) -> None:
+        """The domain was started with autodestroy."""
+        self._with_us[handle.uuid] = handle.id
+        if self.closed:  # the client has gone while it was started
+            await self.close()
+
+    async def close(self) -> None:
+        """The client is gone."""
+        self.closed = True
+        while self._with_us:
+            uuid, id = self._with_us.popitem()
+            with contextlib.suppress(VirtsnapError):  # it has ended already
+                if (await self.service.lookup_by_uuid(uuid)).id == id:
+                    await self.reboots.give_up(uuid)
+                    await self.service.destroy(uuid)
 
     async def domain(self, dom: WireDomain) -> WireDomain:
         """The domain as it is now: clients keep names and ids that are long out of date. Raises NoDomain."""

@@ -12,6 +12,38 @@ from virtsnap.model.host import Emulator, NodeInfo
 from virtsnap.service.context import Context
 
 _CPUS = Path("/sys/devices/system/cpu")
+_DMI = Path("/sys/class/dmi/id")
+_SMBIOS = {
+    "bios": {
+        "vendor": "bios_vendor",
+        "version": "bios_version",
+        "date": "bios_date",
+        "release": "bios_release",
+    },
+    "system": {
+        "manufacturer": "sys_vendor",
+        "product": "product_name",
+        "version": "product_version",
+        "serial": "product_serial",
+        "uuid": "product_uuid",
+        "sku": "product_sku",
+        "family": "product_family",
+    },
+    "baseBoard": {
+        "manufacturer": "board_vendor",
+        "product": "board_name",
+        "version": "board_version",
+        "serial": "board_serial",
+        "asset": "board_asset_tag",
+    },
+    "chassis": {
+        "manufacturer": "chassis_vendor",
+        "version": "chassis_version",
+        "serial": "chassis_serial",
+        "asset": "chassis_asset_tag",
+    },
+}
+"""libvirt's entries and the kernel's files."""
 
 
 class HostCalls(Context):
@@ -124,6 +156,32 @@ def memory_stats() -> dict[str, int]:
         "buffers": figures["Buffers"],
         "cached": figures["Cached"],
     }
+
+
+def sysinfo_xml() -> str:
+    """What the firmware says of the host, as far as the kernel shows it to us. Raises ConfigUnsupported."""
+    from lxml import etree
+
+    root = etree.Element("sysinfo", type="smbios")
+    for tag, entries in _SMBIOS.items():
+        part = etree.Element(tag)
+        for name, file in entries.items():
+            try:
+                said = (_DMI / file).read_text(errors="replace").strip()
+            except OSError:
+                continue  # not there, or root's alone
+            if said:
+                etree.SubElement(part, "entry", name=name).text = _xml_chars(said)
+        if len(part):
+            root.append(part)
+    if not len(root):
+        raise ConfigUnsupported("Host SMBIOS information is not available")
+    return etree.tostring(root, encoding="unicode", pretty_print=True)
+
+
+def _xml_chars(text: str) -> str:
+    """Without what XML cannot hold: firmware says anything."""
+    return "".join(one for one in text if one.isprintable())
 
 
 def _number(cpu: int, name: str) -> int:

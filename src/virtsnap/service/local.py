@@ -13,6 +13,7 @@ from virtsnap.service.block_jobs import BlockJobCalls
 from virtsnap.service.chains import ChainCalls
 from virtsnap.service.clones import CloneCalls
 from virtsnap.service.definitions import DefinitionCalls
+from virtsnap.service.devices import DeviceCalls
 from virtsnap.service.events import EventCalls
 from virtsnap.service.host import HostCalls
 from virtsnap.service.jobs import JobCalls
@@ -24,6 +25,7 @@ from virtsnap.service.passing_on import PassingCalls
 
 class LocalService(
     DefinitionCalls,
+    DeviceCalls,
     HostCalls,
     KeyCalls,
     NamingCalls,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from virtsnap.model.domain import DomainState
 from virtsnap.model.errors import ArgumentUnsupported, BareInvalidArg, InternalRefused, OperationInvalid
 from virtsnap.model.flags import QemuMonitorCommand
 from virtsnap.service.context import Context
@@ -63,7 +64,7 @@ class PassingCalls(Context):
             )
         async with self.operation(uuid) as world:
             record, monitor = world.record(), await world.monitor()
-            if record.live_xml is None or monitor is None:
+            if record.live_xml is None or monitor is None or record.state is not DomainState.RUNNING:
                 raise OperationInvalid("domain is not running")
             channel = agent_channel(record.live_xml)
             if channel is None:

@@ -26,6 +26,7 @@ from virtsnap.formats.storage_xml import (
     parse_volume,
 )
 from virtsnap.model.errors import (
+    ArgumentUnsupported,
     ConfigUnsupported,
     InternalRefused,
     NoPool,
@@ -43,6 +44,20 @@ from virtsnap.plan.volumes import new_capacity
 from virtsnap.qemu.process import current_boot_id
 from virtsnap.service.image_users import formats, users
 from virtsnap.store.database import Store, open_store
+
+_ALGORITHMS = [
+    "zero",
+    "nnsa",
+    "dod",
+    "bsi",
+    "gutmann",
+    "schneier",
+    "pfitzner7",
+    "pfitzner33",
+    "random",
+    "trim",
+]
+"""virStorageVolWipeAlgorithm."""
 
 
 class Storage:
@@ -292,6 +307,16 @@ class Storage:
         await self._free(pool_name, name)
         allocate = bool(flags & VolumeResize.ALLOCATE)
         await volumes.resize(volume, wanted, shrink=bool(flags & VolumeResize.SHRINK), allocate=allocate)
+
+    async def wipe(self, pool_name: str, name: str, algorithm: int) -> None:
+        """Raises ResourceBusy when it is used, ArgumentUnsupported for another algorithm than zeros."""
+        from virtsnap.qemu import volumes
+
+        self._writable("virStorageVolWipePattern")
+        if algorithm:
+            word = _ALGORITHMS[algorithm] if 0 < algorithm < len(_ALGORITHMS) else str(algorithm)
+            raise ArgumentUnsupported(f"'{word}' algorithm not supported")
+        await volumes.wipe(await self._free(pool_name, name))
 
     async def open(self, pool_name: str, name: str, *, write: bool) -> int:
         """A descriptor of the volume. Raises ResourceBusy when it is to be written to and used."""

@@ -76,6 +76,14 @@ def message(event: DomainEvent, callback: int | None) -> Frame | None:
     return Frame(procedure.program, 1, procedure.number, Kind.MESSAGE, _SERIAL, payload=payload)
 
 
+def pool_message(pool: tuple[str, bytes], event: int | None, callback: int) -> Frame:
+    """What happens to a storage pool; `event` None: it was refreshed."""
+    procedure = REMOTE["storage_pool_event_" + ("refresh" if event is None else "lifecycle")]
+    values = (callback, pool) if event is None else (callback, pool, event, 0)
+    payload = procedure.pack_arguments(*values)
+    return Frame(procedure.program, 1, procedure.number, Kind.MESSAGE, _SERIAL, payload=payload)
+
+
 def event_of(frame: Frame, at: float) -> tuple[int, DomainEvent] | None:
     """Callback id and event of a message; None for one that we have no value for. Raises XdrError."""
     kind = _kinds().get(frame.procedure)

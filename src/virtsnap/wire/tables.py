@@ -432,6 +432,8 @@ REMOTE = """
 354 domain_event_callback_device_added - e (callbackID: int, dom: domain, devAlias: string)
 355 domain_add_iothread virDomainAddIOThread w (dom: domain, iothread_id: uint, flags: uint)
 356 domain_del_iothread virDomainDelIOThread w (dom: domain, iothread_id: uint, flags: uint)
+357 domain_set_user_password virDomainSetUserPassword w (dom: domain, user: string?, password: string?,
+  flags: uint)
 358 domain_rename virDomainRename w (dom: domain, new_name: string?, flags: uint) -> (retcode: int)
 359 domain_event_callback_migration_iteration - e (callbackID: int, dom: domain, iteration: int)
 360 connect_register_close_callback virConnectRegisterCloseCallback r ()
@@ -442,6 +444,10 @@ REMOTE = """
 368 connect_storage_pool_event_register_any virConnectStoragePoolEventRegisterAny r (eventID: int, pool:
   storage_pool?) -> (callbackID: int)
 369 connect_storage_pool_event_deregister_any virConnectStoragePoolEventDeregisterAny r (callbackID: int)
+370 storage_pool_event_lifecycle - e (callbackID: int, pool: storage_pool, event: int, detail: int)
+371 domain_get_guest_vcpus virDomainGetGuestVcpus w (dom: domain, flags: uint) -> (params: typed_param<64>)
+372 domain_set_guest_vcpus virDomainSetGuestVcpus w (dom: domain, cpumap: string, state: int, flags: uint)
+373 storage_pool_event_refresh - e (callbackID: int, pool: storage_pool)
 374 connect_node_device_event_register_any virConnectNodeDeviceEventRegisterAny r (eventID: int, dev:
   node_device?) -> (callbackID: int)
 375 connect_node_device_event_deregister_any virConnectNodeDeviceEventDeregisterAny r (callbackID: int)
@@ -485,6 +491,10 @@ REMOTE = """
   flags: uint)
 422 domain_backup_get_xml_desc virDomainBackupGetXMLDesc r (dom: domain, flags: uint) -> (xml: string)
 423 domain_event_memory_failure - e (callbackID: int, dom: domain, recipient: int, action: int, flags: uint)
+424 domain_authorized_ssh_keys_get virDomainAuthorizedSSHKeysGet w (dom: domain, user: string, flags: uint)
+  -> (keys: string<2048>)
+425 domain_authorized_ssh_keys_set virDomainAuthorizedSSHKeysSet w (dom: domain, user: string, keys:
+  string<2048>, flags: uint)
 426 domain_get_messages virDomainGetMessages r (dom: domain, flags: uint) -> (msgs: string<2048>)
 433 node_device_get_autostart virNodeDeviceGetAutostart r (name: string) -> (autostart: int)
 435 node_device_is_persistent virNodeDeviceIsPersistent r (name: string) -> (persistent: int)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from virtsnap.formats.guest_agent import agent_channel
-from virtsnap.model.errors import ArgumentUnsupported, InvalidArg
+from virtsnap.model.errors import InvalidArg
 from virtsnap.server.calls.flags import only
+from virtsnap.server.calls.guest import guest_vcpus
 from virtsnap.server.session import Session, wire_domain
-from virtsnap.wire.errors import not_supported
 from virtsnap.wire.events import job_params
 from virtsnap.wire.values import Param, WireDomain
 
-_GUEST = 8
+_LIVE, _CONFIG, _MAXIMUM, _GUEST = 1, 2, 4, 8
+_AUTODESTROY = 2
+"""VIR_DOMAIN_START_AUTODESTROY: this layer's, which knows when a client goes."""
 
 # definition
 
@@ -24,7 +25,10 @@ async def domain_define_xml_flags(session: Session, xml: str, flags: int) -> Wir
 
 
 async def domain_create_xml(session: Session, xml_desc: str, flags: int) -> WireDomain:
-    return wire_domain(await session.service.create_xml(xml_desc, flags))
+    handle = await session.service.create_xml(xml_desc, flags & ~_AUTODESTROY)
+    if flags & _AUTODESTROY:
+        await session.ends_with_us(handle)
+    return wire_domain(handle)
 
 
 async def domain_undefine(session: Session, dom: WireDomain) -> None:
@@ -76,7 +80,10 @@ async def domain_create(session: Session, dom: WireDomain) -> None:
 
 
 async def domain_create_with_flags(session: Session, dom: WireDomain, flags: int) -> WireDomain:
-    return wire_domain(await session.service.create(dom.uuid_text, flags))
+    handle = await session.service.create(dom.uuid_text, flags & ~_AUTODESTROY)
+    if flags & _AUTODESTROY:
+        await session.ends_with_us(handle)
+    return wire_domain(handle)
 
 
 async def domain_shutdown(session: Session, dom: WireDomain) -> None:
@@ -162,18 +169,15 @@ async def domain_get_max_memory(session: Session, dom: WireDomain) -> int:
 
 
 async def domain_get_max_vcpus(session: Session, dom: WireDomain) -> int:
-    return (await session.service.domain_info(dom.uuid_text)).vcpus
+    live = (await session.domain(dom)).id != -1
+    return await session.service.vcpu_count(dom.uuid_text, _MAXIMUM | (_LIVE if live else _CONFIG))
 
 
 async def domain_get_vcpus_flags(session: Session, dom: WireDomain, flags: int) -> int:
     only(flags, 15, "qemuDomainGetVcpusFlags")  # LIVE, CONFIG, MAXIMUM, GUEST
     if flags & _GUEST:
-        if agent_channel(await session.service.domain_xml(dom.uuid_text)) is None:
-            raise ArgumentUnsupported("QEMU guest agent is not configured")
-        raise not_supported("virDomainGetVcpusFlags")
-    if flags & 3 == 3:
-        raise InvalidArg("flags 'affect live' and 'affect config' are mutually exclusive")
-    return (await session.service.domain_info(dom.uuid_text)).vcpus
+        return await guest_vcpus(session, dom, maximum=bool(flags & _MAXIMUM))
+    return await session.service.vcpu_count(dom.uuid_text, flags)
 
 
 async def domain_get_autostart(session: Session, dom: WireDomain) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from virtsnap.model.event import EventKind
 from virtsnap.server.session import Session
 from virtsnap.wire.errors import FROM_RPC, WireError
@@ -39,8 +41,20 @@ async def connect_domain_event_deregister_any(session: Session, event: int) -> N
     _deregister(session, _kind(event).name, "domain")
 
 
-# There is nothing of these here, so nothing ever happens to it. Pools there are: who cannot be told of them
-# looks from time to time.
+async def connect_storage_pool_event_register_any(
+    session: Session, event: int, pool: tuple[str, bytes] | None
+) -> int:
+    if event not in (0, 1):
+        raise _refused(f"unsupported storage pool event ID {event}")
+    uuid = None if pool is None else str(UUID(bytes=pool[1]))
+    return await session.events.register_pool(refresh=bool(event), uuid=uuid)
+
+
+async def connect_storage_pool_event_deregister_any(session: Session, callback: int) -> None:
+    _deregister(session, callback, "storage pool")
+
+
+# There is nothing of these here, so nothing ever happens to it.
 
 
 async def connect_network_event_register_any(session: Session, event: int, net: object) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from virtsnap.model.errors import InvalidArg
 from virtsnap.server.calls.flags import only
 from virtsnap.server.session import Session
-from virtsnap.service.host import cpu_times, memory_stats, online_cpus
+from virtsnap.service.host import cpu_times, memory_stats, online_cpus, sysinfo_xml
 
 _ALL = -1
 
@@ -44,6 +44,11 @@ async def connect_get_cpu_model_names(
 ) -> tuple[list[str], int]:
     only(flags, 0, "qemuConnectGetCPUModelNames")
     return [], 0  # any that QEMU knows
+
+
+async def connect_get_sysinfo(session: Session, flags: int) -> str:
+    only(flags, 0, "qemuConnectGetSysinfo")
+    return sysinfo_xml()
 
 
 async def node_get_security_model(session: Session) -> tuple[list[int], list[int]]:

@@ -27,9 +27,18 @@ connect_list_all_node_devices = _none
 connect_list_all_nwfilters = _none
 connect_list_all_nwfilter_bindings = _none
 connect_list_all_secrets = _none
+connect_list_all_interfaces = _none
 connect_num_of_networks = _no_number
 connect_num_of_defined_networks = _no_number
+connect_num_of_interfaces = _no_number
+connect_num_of_defined_interfaces = _no_number
+connect_num_of_secrets = _no_number
+connect_num_of_nwfilters = _no_number
 connect_list_networks = _no_names
+connect_list_interfaces = _no_names
+connect_list_defined_interfaces = _no_names
+connect_list_secrets = _no_names
+connect_list_nwfilters = _no_names
 connect_list_defined_networks = _no_names
 
 

@@ -18,7 +18,6 @@ _GROUPS = 0x3FF
 _LISTED = 0xFF
 """The bits of virConnectGetAllDomainStatsFlags that are those of `DomainList`."""
 _NOWAIT, _BACKING, _ENFORCE = 1 << 29, 1 << 30, 1 << 31
-_ACTUAL_BALLOON = 6
 _COUNTED = {
     "rd_operations": "rd.reqs",
     "rd_bytes": "rd.bytes",
@@ -106,16 +105,6 @@ async def _blocks(session: Session, handle: DomainHandle) -> list[Param]:
             Param(f"block.{number}.physical", ULLONG, size.physical),
         ]
     return found
-
-
-async def domain_memory_stats(
-    session: Session, dom: WireDomain, max_stats: int, flags: int
-) -> list[tuple[int, int]]:
-    only(flags, 0, "qemuDomainMemoryStats")
-    facts = await session.service.domain_info(dom.uuid_text)
-    if facts.id is None:
-        raise OperationInvalid("domain is not running")
-    return [(_ACTUAL_BALLOON, facts.used_memory_kib)][:max_stats]
 
 
 async def domain_get_control_info(session: Session, dom: WireDomain, flags: int) -> tuple[int, int, int]:

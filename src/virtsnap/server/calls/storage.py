@@ -16,6 +16,20 @@ _INACTIVE, _ACTIVE, _PERSISTENT, _TRANSIENT, _AUTOSTART, _NO_AUTOSTART, _DIR = (
 _KINDS = 0xFFFC0 | _DIR
 _RUNNING = 2
 _PREALLOC_METADATA = 1
+_DEFINED, _UNDEFINED, _STARTED, _STOPPED, _CREATED, _DELETED = range(6)
+"""virStoragePoolEventLifecycleType."""
+_CAPABILITIES = """<storagepoolCapabilities>
+  <pool type='dir' supported='yes'>
+    <volOptions>
+      <defaultFormat type='raw'/>
+      <enum name='targetFormatType'>
+        <value>raw</value>
+        <value>qcow2</value>
+      </enum>
+    </volOptions>
+  </pool>
+</storagepoolCapabilities>
+"""
 
 
 def _wire(pool: Pool) -> WirePool:
@@ -24,6 +38,11 @@ def _wire(pool: Pool) -> WirePool:
 
 def _uuid(pool: WirePool) -> str:
     return str(UUID(bytes=pool[1]))
+
+
+def _told(session: Session, pool: WirePool, event: int | None) -> WirePool:
+    session.events.pools.tell(pool, event)
+    return pool
 
 
 def _wire_volume(pool: Pool, volume: Volume) -> WireVolume:
@@ -86,42 +105,48 @@ async def storage_pool_lookup_by_volume(session: Session, vol: WireVolume) -> Wi
 
 async def storage_pool_define_xml(session: Session, xml: str, flags: int) -> WirePool:
     only(flags, 0, "storagePoolDefineXML")
-    return _wire(session.storage.define(xml))
+    return _told(session, _wire(session.storage.define(xml)), _DEFINED)
 
 
 async def storage_pool_create_xml(session: Session, xml: str, flags: int) -> WirePool:
     only(flags, 1, "storagePoolCreateXML")  # WITH_BUILD
-    return _wire(session.storage.define(xml, start=True, build=bool(flags)))
+    return _told(session, _wire(session.storage.define(xml, start=True, build=bool(flags))), _STARTED)
 
 
 async def storage_pool_create(session: Session, pool: WirePool, flags: int) -> None:
     only(flags, 1, "storagePoolCreate")  # WITH_BUILD
     if flags:
-        session.storage.build(_uuid(pool))
+        await storage_pool_build(session, pool, 0)
     session.storage.start(_uuid(pool))
+    _told(session, pool, _STARTED)
 
 
 async def storage_pool_build(session: Session, pool: WirePool, flags: int) -> None:
     only(flags, 0, "storagePoolBuild")
     session.storage.build(_uuid(pool))
+    _told(session, pool, _CREATED)
 
 
 async def storage_pool_destroy(session: Session, pool: WirePool) -> None:
     session.storage.stop(_uuid(pool))
+    _told(session, pool, _STOPPED)
 
 
 async def storage_pool_delete(session: Session, pool: WirePool, flags: int) -> None:
     only(flags, 0, "storagePoolDelete")
     session.storage.delete_folder(_uuid(pool))
+    _told(session, pool, _DELETED)
 
 
 async def storage_pool_undefine(session: Session, pool: WirePool) -> None:
     session.storage.undefine(_uuid(pool))
+    _told(session, pool, _UNDEFINED)
 
 
 async def storage_pool_refresh(session: Session, pool: WirePool, flags: int) -> None:
     only(flags, 0, "storagePoolRefresh")
     session.storage.volumes(_uuid(pool))  # what is there is looked at whenever somebody asks
+    _told(session, pool, None)
 
 
 async def storage_pool_is_active(session: Session, pool: WirePool) -> bool:
@@ -149,6 +174,11 @@ async def storage_pool_get_info(session: Session, pool: WirePool) -> tuple[int, 
 async def storage_pool_get_xml_desc(session: Session, pool: WirePool, flags: int) -> str:
     only(flags, 1, "storagePoolGetXMLDesc")  # INACTIVE
     return session.storage.pool_xml(_uuid(pool))
+
+
+async def connect_get_storage_pool_capabilities(session: Session, flags: int) -> str:
+    only(flags, 0, "virConnectGetStoragePoolCapabilities")
+    return _CAPABILITIES
 
 
 # volumes
@@ -221,6 +251,15 @@ async def storage_vol_create_xml_from(
 async def storage_vol_delete(session: Session, vol: WireVolume, flags: int) -> None:
     only(flags, 0, "storageVolDelete")
     await session.storage.delete(vol[0], vol[1])
+
+
+async def storage_vol_wipe(session: Session, vol: WireVolume, flags: int) -> None:
+    await storage_vol_wipe_pattern(session, vol, 0, flags)
+
+
+async def storage_vol_wipe_pattern(session: Session, vol: WireVolume, algorithm: int, flags: int) -> None:
+    only(flags, 0, "storageVolWipePattern")
+    await session.storage.wipe(vol[0], vol[1], algorithm)
 
 
 async def storage_vol_resize(session: Session, vol: WireVolume, capacity: int, flags: int) -> None:
