@@ -86,6 +86,8 @@ def check_internal_disk(facts: DomainFacts, name: str, disk: DomainDisk, entry: 
     if not facts.record.active or image.missing:
         check_chain(facts, image.path)
     if image.tag(name) is not None:
+        if name in facts.tree:
+            raise OperationFailed(f"domain moment {name} already exists")
         raise OperationFailed(f"image '{disk.source}' has an internal snapshot '{name}' already")
     if any(tag.id == name for tag in image.tags):
         raise OperationFailed(

@@ -29,6 +29,12 @@ _SPOKEN_BY = {
     ErrorCode.NO_STORAGE_VOL: FROM_STORAGE,
     ErrorCode.STORAGE_VOL_EXIST: FROM_STORAGE,
 }
+_SAID_BY = (
+    ("domain is not running", FROM_DOMAIN),
+    ("domain moment ", FROM_DOMAIN),
+    ("could not find base image in chain for ", FROM_STORAGE),
+)
+"""Beginnings of what parts say that all drivers of libvirt share."""
 
 
 class WireError(VirtsnapError):
@@ -54,6 +60,8 @@ def unknown_procedure(number: int) -> WireError:
 
 def not_supported(api: str, domain: int = FROM_DOMAIN) -> WireError:
     """The call exists and nobody here carries it out."""
+    if api.startswith(("virConnectListAllInterfaces", "virConnectNumOfInterfaces", "virInterface")):
+        domain = FROM_INTERFACE
     return WireError(NO_SUPPORT, domain, f"{ErrorCode.NO_SUPPORT.prefix}{api}")
 
 
@@ -62,7 +70,8 @@ def info_of(error: VirtsnapError) -> ErrorInfo:
     text = _short(str(error))
     if isinstance(error, WireError):
         return ErrorInfo(error.number, error.domain, text)
-    domain = _SPOKEN_BY.get(error.code, FROM_QEMU)
+    shared = (part for text, part in _SAID_BY if error.detail.startswith(text))
+    domain = next(shared, _SPOKEN_BY.get(error.code, FROM_QEMU))
     return ErrorInfo(error.code.number, domain, text, str1="%s", str2=text)
 
 

@@ -1,0 +1,1 @@
+"""What clients once asked a libvirtd; see player.py."""
