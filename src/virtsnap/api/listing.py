@@ -12,11 +12,13 @@ from virtsnap.model.errors import BareInvalidArg, NoSnapshot
 from virtsnap.model.flags import SnapshotList
 from virtsnap.model.snapshot import Snapshot, SnapshotState, SnapshotTree
 
-_KNOWN = SnapshotList(2047)
+_KNOWN = 2047
+_FIRST = int(SnapshotList.ROOTS)
 _LEAF = SnapshotList.LEAVES | SnapshotList.NO_LEAVES
 _METADATA = SnapshotList.METADATA | SnapshotList.NO_METADATA
 _STATE = SnapshotList.INACTIVE | SnapshotList.ACTIVE | SnapshotList.DISK_ONLY
 _LOCATION = SnapshotList.INTERNAL | SnapshotList.EXTERNAL
+_FILTERS = int(_LEAF | _METADATA | _STATE | _LOCATION)
 
 
 def lookup(tree: SnapshotTree, name: str) -> Snapshot:
@@ -32,20 +34,19 @@ def select(tree: SnapshotTree, flags: int = 0, start: str | None = None) -> list
     `start` None: of the whole tree, bit 1 is ROOTS. Else: below `start`, which is not among them, and
     bit 1 is DESCENDANTS. Raises NoSnapshot for an unknown start, BareInvalidArg for unknown flags.
     """
-    word = SnapshotList(flags)
-    if int(flags) & ~int(_KNOWN):
-        raise BareInvalidArg(f"unsupported flags (0x{int(flags) & ~int(_KNOWN):x}) in function select")
+    flags = int(flags)
+    if flags & ~_KNOWN:
+        raise BareInvalidArg(f"unsupported flags (0x{flags & ~_KNOWN:x}) in function select")
     children = children_of(tree)
     if start is not None:
         lookup(tree, start)
-        found = (
-            _walk(children.get(start, ()), children)
-            if word & SnapshotList.DESCENDANTS
-            else children.get(start, [])
-        )
+        found = _walk(children.get(start, ()), children) if flags & _FIRST else children.get(start, [])
     else:
         roots = tree.roots()
-        found = roots if word & SnapshotList.ROOTS else _walk(roots, children)
+        found = roots if flags & _FIRST else _walk(roots, children)
+    if not flags & _FILTERS:
+        return list(found)
+    word = SnapshotList(flags)
     return [snapshot for snapshot in found if _passes(snapshot, word, snapshot.name in children)]
 
 

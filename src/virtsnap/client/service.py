@@ -506,6 +506,13 @@ class RemoteService:
         params, _ = await self._call(call, _dom(uuid), path, count, 0)
         return {param.field: int(param.value) for param in params}
 
+    async def block_stats_each(self, uuid: str) -> dict[str, dict[str, int]]:
+        disks = [disk for disk in await self.block_devices(uuid) if disk.source is not None]
+        return {disk.target: await self.block_stats(uuid, disk.target) for disk in disks}
+
+    def unchanged(self, uuid: str) -> object | None:
+        return None
+
     async def disk_errors(self, uuid: str) -> dict[str, int]:
         _, most = await self._call("domain_get_disk_errors", _dom(uuid), 0, 0)
         errors, _ = await self._call("domain_get_disk_errors", _dom(uuid), most, 0) if most else ([], 0)

@@ -1,4 +1,4 @@
-"""Long answers that are given again and again: kept as bytes while what they tell is the same objects."""
+"""Long answers that are given again and again: kept as bytes while what they tell is the same."""
 
 from __future__ import annotations
 
@@ -21,17 +21,25 @@ class Answers:
         self._size = 0
 
     def get(self, key: Hashable, source: object, make: Callable[[], bytes]) -> Packed:
-        """The answer to `key` (all that the question says), made anew unless `source` is the very same."""
+        """The answer to `key` (all that the question says), made anew unless `source` is what it was."""
+        return self.find(key, source) or self.keep(key, source, make())
+
+    def find(self, key: Hashable, source: object) -> Packed | None:
+        """The one that is kept, if `source` is what it was."""
         known = self._kept.get(key)
+        if known is None or not (known[0] is source or known[0] == source):
+            return None
+        self._kept.move_to_end(key)
+        return known[1]
+
+    def keep(self, key: Hashable, source: object, answer: bytes) -> Packed:
+        """Keep it instead of an earlier one."""
+        known = self._kept.pop(key, None)
         if known is not None:
-            if known[0] is source:
-                self._kept.move_to_end(key)
-                return known[1]
             self._size -= len(known[1])
-            del self._kept[key]
-        answer = Packed(make())
-        self._kept[key] = source, answer
-        self._size += len(answer)
+        packed = Packed(answer)
+        self._kept[key] = source, packed
+        self._size += len(packed)
         while self._size > self._limit:
             self._size -= len(self._kept.popitem(last=False)[1][1])
-        return answer
+        return packed

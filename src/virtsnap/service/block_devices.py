@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from virtsnap.model.errors import BareInvalidArg, InvalidArg, OperationInvalid, OperationUnsupported, Overflow
 from virtsnap.model.flags import BlockResize
 from virtsnap.service.context import Context
 from virtsnap.service.questions import ask
+
+if TYPE_CHECKING:
+    from virtsnap.formats.domain_xml import DomainDisk
 
 _STATS = {
     "rd_operations": "rd_operations",
@@ -30,23 +33,33 @@ class BlockDeviceCalls(Context):
 
     async def block_stats(self, uuid: str, path: str) -> dict[str, int]:
         """The figures of a disk, or of all. Raises OperationInvalid, InvalidArg for an unknown disk."""
+        found = [
+            figures
+            for disk, figures in await self._figures(uuid)
+            if not path or (not disk.empty and path in (disk.target, disk.source))
+        ]
+        if path and not found:
+            raise InvalidArg(f"invalid path: {path}")
+        return {name: sum(figures[name] for figures in found) for name in _STATS}
+
+    async def block_stats_each(self, uuid: str) -> dict[str, dict[str, int]]:
+        """Those of each disk with a medium, by target. Raises OperationInvalid."""
+        return {disk.target: figures for disk, figures in await self._figures(uuid) if not disk.empty}
+
+    async def _figures(self, uuid: str) -> list[tuple[DomainDisk, dict[str, int]]]:
         from virtsnap.formats.domain_xml import DomainDefinition
 
         record = await self.look(uuid)
         if record.live_xml is None:
             raise OperationInvalid("domain is not running")
-        disks = [disk for disk in DomainDefinition.parse(record.live_xml).disks if not disk.empty or not path]
-        if path:
-            disks = [disk for disk in disks if path in (disk.target, disk.source)]
-            if not disks:
-                raise InvalidArg(f"invalid path: {path}")
-        aliases = {disk.alias for disk in disks}
-        total = dict.fromkeys(_STATS, 0)
+        disks = DomainDefinition.parse(record.live_xml).disks
+        found = {disk.alias: dict.fromkeys(_STATS, 0) for disk in disks}
         for entry in await ask(record, "query-blockstats"):
-            if _alias(entry) in aliases:
+            figures = found.get(_alias(entry))
+            if figures is not None:
                 for name, theirs in _STATS.items():
-                    total[name] += int(entry["stats"][theirs])
-        return total
+                    figures[name] += int(entry["stats"][theirs])
+        return [(disk, found[disk.alias]) for disk in disks]
 
     async def disk_errors(self, uuid: str) -> dict[str, int]:
         """virDomainDiskErrorCode by target. Raises OperationInvalid."""

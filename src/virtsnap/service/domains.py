@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import os
 import socket
+import stat
 import tempfile
+import time
 import uuid as uuids
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import IntFlag
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -52,11 +54,12 @@ from virtsnap.service.managed import ManagedSave
 if TYPE_CHECKING:
     from virtsnap.engine.glance import Sight
     from virtsnap.engine.world import World
-    from virtsnap.formats.domain_xml import DomainDefinition
+    from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
     from virtsnap.qemu.monitor import Monitor
 
 _QUERY_SECONDS = 2.0
 _REBOOT_SECONDS = 120.0
+_MOMENT_NS = 1_000_000_000
 _INACTIVE_XML = DomainXml.INACTIVE | DomainXml.MIGRATABLE
 
 
@@ -478,23 +481,42 @@ class DomainCalls(Context):
 
     async def block_devices(self, uuid: str, inactive: bool = False) -> list[BlockDevice]:
         """The disks, in the definition's order. Raises NoDomain."""
-        from virtsnap.formats.domain_xml import DomainDefinition
+        disks = await self._disks(uuid, inactive)
+        return [BlockDevice(disk.type, disk.device, disk.target, disk.source) for disk in disks]
 
+    async def _disks(self, uuid: str, inactive: bool = False) -> tuple[DomainDisk, ...]:
+        sight = self.glances.at(uuid)
+        if sight is not None and not (inactive and sight.record.active):
+            return sight.summary.disks
         record = await self.look(uuid)
         text = record.config_xml if inactive or record.live_xml is None else record.live_xml
-        return [
-            BlockDevice(disk.type, disk.device, disk.target, disk.source)
-            for disk in DomainDefinition.parse(text).disks
-        ]
+        return _parsed(text).disks
+
+    def unchanged(self, uuid: str) -> object | None:
+        """See `service.interface.Service`."""
+        sight = self.glances.at(uuid)
+        if sight is None or sight.record.active:
+            return None
+        stamps = []
+        # What is written in the same moment as something else may leave the time as it is.
+        settled = time.time_ns() - _MOMENT_NS
+        for disk in sight.summary.disks:
+            if disk.source is None:
+                continue
+            try:
+                status = os.stat(disk.source)
+            except OSError:
+                return None
+            if not stat.S_ISREG(status.st_mode) or status.st_mtime_ns > settled:
+                return None
+            stamps.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_blocks))
+        return sight, tuple(stamps)
 
     async def block_info(self, uuid: str, path: str) -> BlockInfo:
         """virDomainGetBlockInfo. Raises InvalidArg for a disk that is not there or is empty."""
-        from virtsnap.formats.domain_xml import DomainDefinition
         from virtsnap.qemu import images
 
-        record = await self.look(uuid)
-        disks = DomainDefinition.parse(record.live_xml or record.config_xml).disks
-        disk = next((d for d in disks if path in (d.target, d.source)), None)
+        disk = next((d for d in await self._disks(uuid) if path in (d.target, d.source)), None)
         if disk is None:
             raise InvalidArg(f"invalid path {path} not assigned to domain")
         if disk.source is None:
@@ -578,8 +600,13 @@ def _handle(record: DomainRecord) -> DomainHandle:
 F = TypeVar("F", bound=IntFlag)
 
 
+@cache
+def _mask(allowed: type[IntFlag]) -> int:
+    return sum(int(flag) for flag in allowed)
+
+
 def _known(flags: int, allowed: type[F], function: str) -> F:
-    unknown = flags & ~sum(allowed)
+    unknown = flags & ~_mask(allowed)
     if unknown:
         raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function {function}")
     return allowed(flags)

@@ -263,6 +263,17 @@ class Service(Protocol):
         """virDomainBlockStatsFlags by its names; `path` empty: of all disks together."""
         ...
 
+    async def block_stats_each(self, uuid: str) -> dict[str, dict[str, int]]:
+        """The same of every disk that has a medium, by target, in one question."""
+        ...
+
+    def unchanged(self, uuid: str) -> object | None:
+        """As long as this is equal, everything that is told of a domain that is shut off is what it was.
+
+        Its images' sizes too. None where that cannot be said.
+        """
+        ...
+
     async def disk_errors(self, uuid: str) -> dict[str, int]:
         """virDomainDiskErrorCode by target, of disks that have one (virDomainGetDiskErrors)."""
         ...

@@ -34,7 +34,8 @@ class ManagedSave:
     @classmethod
     def of(cls, root: Path, uuid: str) -> ManagedSave:
         """That of a domain."""
-        return cls(str(root / "save" / f"{uuid}.save"), str(root / "save" / f"{uuid}.disks"))
+        base = f"{root}/save/{uuid}"  # no Path: every dominfo asks
+        return cls(f"{base}.save", f"{base}.disks")
 
     @property
     def exists(self) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 from virtsnap.wire.values import BOOLEAN, DOUBLE, INT, LLONG, STRING, UINT, ULLONG, Param
@@ -232,8 +233,7 @@ class TypedParam:
     _name = Text(_PARAM_NAME_MAX)
 
     def pack(self, out: bytearray, value: Param) -> None:
-        self._name.pack(out, value.field)
-        _INT.pack(out, value.type)
+        out += _param_head(value.field, value.type)
         _value_codec(value.type).pack(out, value.value)
 
     def unpack(self, reader: Reader) -> Param:
@@ -241,6 +241,14 @@ class TypedParam:
         type = _INT.unpack(reader)
         value = _value_codec(type).unpack(reader)
         return Param(name, type, bool(value) if type == BOOLEAN else value)
+
+
+@lru_cache(maxsize=512)
+def _param_head(name: str, type: int) -> bytes:
+    out = bytearray()
+    TypedParam._name.pack(out, name)
+    _INT.pack(out, type)
+    return bytes(out)
 
 
 def _value_codec(type: int) -> Codec:
