@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 _BYTES_MAX = 4 * 1024 * 1024
+_BESIDES = 1024
+"""What a question and what its answer was made of weigh, roughly."""
 
 
 class Packed(bytes):
@@ -36,10 +38,17 @@ class Answers:
         """Keep it instead of an earlier one."""
         known = self._kept.pop(key, None)
         if known is not None:
-            self._size -= len(known[1])
+            self._size -= _size(known[1])
         packed = Packed(answer)
         self._kept[key] = source, packed
-        self._size += len(packed)
+        self._size += _size(packed)
         while self._size > self._limit:
-            self._size -= len(self._kept.popitem(last=False)[1][1])
+            self._size -= _size(self._kept.popitem(last=False)[1][1])
         return packed
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def _size(answer: Packed) -> int:
+    return len(answer) + _BESIDES

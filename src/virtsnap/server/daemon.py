@@ -166,6 +166,11 @@ class Daemon:
         """Nobody is here and nothing is done."""
         return not self._clients and not self._calls
 
+    @property
+    def clients(self) -> int:
+        """How many are here."""
+        return len(self._clients)
+
     async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, readonly: bool) -> None:
         peer = _peer(writer)
         refusal = self._refusal(peer)
