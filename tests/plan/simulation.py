@@ -182,8 +182,10 @@ class Host:
                 self.tick()
                 guest.running = False
                 self.memories[step.path] = Memory(guest.memory, copies(guest.truth))
-            case s.CaptureMemory():
+            case s.PrepareCapture():
                 require(step.path not in self.memories, f"{step.path} would be overwritten")
+                self.memories[step.path] = Memory(0, complete=False)
+            case s.CaptureMemory():
                 assert guest is not None
                 require(not guest.running, "memory of a running guest")
                 self.memories[step.path] = Memory(guest.memory, copies(guest.truth), complete=False)
@@ -262,7 +264,7 @@ class Host:
                 guest.attached.discard(step.path)
             case s.PauseGuest() if guest is not None:
                 guest.running = True
-            case s.CaptureMemory():
+            case s.PrepareCapture() | s.CaptureMemory():
                 self.memories.pop(step.path, None)
             case s.GuardLayer():
                 merge = s.MergeImages(

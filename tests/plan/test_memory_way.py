@@ -31,7 +31,8 @@ def way(
     reason: Reason = Reason.RUNNING_BOOTED,
 ) -> tuple[MemoryWay, bool]:
     facts = replace(FACTS, memory_way=has, record=replace(RUNNING, reason=reason))
-    return choose_memory_way(facts, Flag(flags), snapshot, mode)
+    choice = choose_memory_way(facts, Flag(flags), snapshot, mode)
+    return choice.way, choice.runs
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,26 @@ def test_nobody_waits_for_a_guest_that_stands_still() -> None:
     assert way(flags=Flag.HALT) == still
     assert way(snapshot=MANUAL) == still
     assert way(reason=Reason.PMSUSPENDED_UNKNOWN) == still
+
+
+def test_why_it_is_not_a_better_one() -> None:
+    def reason(
+        has: MemoryWay, *, flags: int = 0, because: Reason = Reason.RUNNING_BOOTED, words: str = ""
+    ) -> str:
+        record = replace(RUNNING, reason=because)
+        facts = replace(FACTS, memory_way=has, record=record, no_background=words)
+        choice = choose_memory_way(facts, Flag(flags), EXTERNAL, None)
+        return f"{choice.mode.value}: {choice.reason}"
+
+    cannot = "the kernel cannot protect this guest's memory from being changed while it is written"
+    assert reason(MemoryWay.BACKGROUND_SPARSE) == "background: "
+    assert reason(MemoryWay.SPARSE) == f"in-place: not background: {cannot}"
+    assert reason(MemoryWay.SPARSE, words="no").endswith(f"{cannot} (QEMU: no)")
+    assert reason(MemoryWay.STREAM).endswith("not in-place: QEMU is older than 9.0")
+    assert "--reuse-external are yours" in reason(MemoryWay.BACKGROUND_SPARSE, flags=Flag.REUSE_EXT)
+    # A guest that stands still anyway notices none of them.
+    assert reason(MemoryWay.SPARSE, because=Reason.PAUSED_USER) == "paused: "
+    assert choose_memory_way(FACTS, Flag(0), EXTERNAL, MemoryMode.IN_PLACE).reason == ""
 
 
 def test_layers_of_the_users_and_internal_disks() -> None:

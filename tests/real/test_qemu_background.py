@@ -37,8 +37,10 @@ async def way(request: pytest.FixtureRequest) -> MemoryWay:
 async def begun(monitor: Monitor, path: Path, way: MemoryWay) -> Capture:
     """A capture, with the guest running on."""
     await monitor.execute("cont")
+    capture = await Capture.prepare(monitor, path=str(path), xml="<domain/>", was_running=True, way=way)
+    assert await status(monitor) == "running"
     await monitor.execute("stop")
-    capture = await Capture.begin(monitor, path=str(path), xml="<domain/>", was_running=True, way=way)
+    await capture.begin()
     assert await status(monitor) == "paused"
     await monitor.execute("cont")
     return capture
@@ -130,7 +132,7 @@ async def test_a_file_that_exists_is_left_alone(tmp_path: Path, way: MemoryWay) 
         await machine.monitor.execute("cont")
         await machine.monitor.execute("stop")
         with pytest.raises(Failed, match=os.strerror(errno.EEXIST)):
-            await Capture.begin(machine.monitor, path=str(path), xml="<x/>", was_running=True, way=way)
+            await Capture.prepare(machine.monitor, path=str(path), xml="<x/>", was_running=True, way=way)
         assert await status(machine.monitor) == "paused"
     assert path.read_text() == "mine"
 
@@ -140,8 +142,11 @@ async def test_a_guest_that_never_ran_is_refused(tmp_path: Path, way: MemoryWay)
     path = tmp_path / "memory"
     async with qemu() as machine:
         assert await status(machine.monitor) == "prelaunch"
+        capture = await Capture.prepare(
+            machine.monitor, path=str(path), xml="<x/>", was_running=True, way=way
+        )
         with pytest.raises(Failed, match="'prelaunch' and not paused"):
-            await Capture.begin(machine.monitor, path=str(path), xml="<x/>", was_running=True, way=way)
+            await capture.begin()
         assert await status(machine.monitor) == "prelaunch"
     assert not path.exists()
 

@@ -121,10 +121,11 @@ async def test_libvirt_restores_what_we_saved(
             pytest.skip("needs userfaultfd for this user")
         else:
             await monitor.execute("cont")
-            await monitor.execute("stop")
-            capture = await background.Capture.begin(
+            capture = await background.Capture.prepare(
                 monitor, path=str(path), xml=xml, was_running=was_running, way=way
             )
+            await monitor.execute("stop")
+            await capture.begin()
             await capture.complete()
     refused = virsh(f"restore {path}")
     assert "save image is incomplete" in refused

@@ -466,8 +466,11 @@ class Domain:
         """
         return self._portal.run(self._aio.jobInfo())
 
-    def jobStats(self, flags: int = 0) -> dict[str, int]:
-        """The job under way, or the last completed, by names. Flags: `JobStats` (virDomainGetJobStats)."""
+    def jobStats(self, flags: int = 0) -> dict[str, int | str]:
+        """The job under way, or the last completed, by names. Flags: `JobStats` (virDomainGetJobStats).
+
+        Beyond libvirt: `memory_mode` and `memory_reason` of a snapshot (`DomainSnapshot.memoryMode`).
+        """
         return self._portal.run(self._aio.jobStats(flags))
 
     def abortJob(self) -> int:
@@ -759,6 +762,17 @@ class DomainSnapshot:
     def getName(self) -> str:
         """The name."""
         return self._aio.getName()
+
+    def memoryMode(self) -> str:
+        """How its memory was written, of one that `snapshotCreateXML` has just returned (docs/memory.md).
+
+        background, in-place, paused or stream; empty of any other, and of one without memory.
+        """
+        return self._aio.memoryMode()
+
+    def memoryReason(self) -> str:
+        """Why not in a way that the guest would have noticed less; empty when there is none."""
+        return self._aio.memoryReason()
 
     def getDomain(self) -> Domain:
         """The domain."""

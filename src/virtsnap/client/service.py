@@ -261,7 +261,11 @@ class RemoteService:
 
         operation = _OPERATIONS.get(int(found.get("operation", 0)), JobOperation.UNKNOWN)
         elapsed = int(found.get("time_elapsed", 0))
-        return JobInfo(JobType(type), operation, elapsed, amount("memory"), amount("disk"))
+        return JobInfo(
+            *(JobType(type), operation, elapsed, amount("memory"), amount("disk")),
+            memory_mode=str(found.get("memory_mode", "")),
+            memory_reason=str(found.get("memory_reason", "")),
+        )
 
     async def abort_job(self, uuid: str, flags: int = 0) -> None:
         await self._with_flags("domain_abort_job", uuid, flags)

@@ -59,6 +59,8 @@ class _Note:
     """CLOCK_BOOTTIME, the same in all processes."""
     memory: tuple[int, int] = (0, 0)
     disk: tuple[int, int] = (0, 0)
+    memory_mode: str = ""
+    memory_reason: str = ""
 
     def info(self, type: JobType) -> JobInfo:
         return JobInfo(
@@ -67,12 +69,18 @@ class _Note:
             round((_now() - self.began) * 1000),
             memory=Amount(*self.memory),
             disk=Amount(*self.disk),
+            memory_mode=self.memory_mode,
+            memory_reason=self.memory_reason,
         )
 
 
 @contextlib.asynccontextmanager
-async def job(world: World, operation: str) -> AsyncIterator[None]:
+async def job(
+    world: World, operation: str, memory_mode: str = "", memory_reason: str = ""
+) -> AsyncIterator[None]:
     """Tell of the operation in the block, whose caller holds the domain's lock, and let others abort it.
+
+    `memory_mode`, `memory_reason`: see `model.steps.Plan`.
 
     Raises Aborted instead of the cancellation that somebody asked for in this way.
     """
@@ -80,7 +88,7 @@ async def job(world: World, operation: str) -> AsyncIterator[None]:
         yield
         return
     told = world.report
-    board = _Board(world.root, world.uuid, operation, told)
+    board = _Board(world.root, world.uuid, operation, told, (memory_mode, memory_reason))
     with board:
         world.report, world.job = board.report, board.info
         try:
@@ -145,11 +153,15 @@ async def abort(root: Path, uuid: str) -> bool:
 class _Board:
     """The two files of one operation, from `with` to its end."""
 
-    def __init__(self, root: Path, uuid: str, operation: str, told: Report) -> None:
+    def __init__(self, root: Path, uuid: str, operation: str, told: Report, memory: tuple[str, str]) -> None:
         self._root, self._uuid, self._told = root, uuid, told
         me = process.identify(os.getpid())
         assert me is not None
-        self._note = _Note(me.pid, me.start_ticks, me.boot_id, operation, _now())
+        self._note = _Note(
+            *(me.pid, me.start_ticks, me.boot_id, operation, _now()),
+            memory_mode=memory[0],
+            memory_reason=memory[1],
+        )
         self._reported: float | None = None
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()

@@ -273,6 +273,10 @@ class Failed(VirtsnapError):
         self.code = code
 
 
+class NotCaptured(Failed):
+    """QEMU could not begin to write the memory in the background, though it had said that it can."""
+
+
 class Aborted(Failed):
     """The user or another client asked for the end of a job (code 78)."""
 

@@ -151,6 +151,8 @@ class DomainFacts:
     free: Mapping[str, int] = field(default_factory=dict)
     """Free bytes of the file system, by folder."""
     memory_way: MemoryWay = MemoryWay.STREAM
+    no_background: str = ""
+    """QEMU's words, when it has refused to write memory in the background."""
     qemu_version: tuple[int, ...] = ()
     mappable: MappedMemory | None = None
     """The memory image that the request is about, if the QEMU that will be started can map it."""

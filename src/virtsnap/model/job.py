@@ -80,20 +80,30 @@ class JobInfo:
     elapsed_ms: int = 0
     memory: Amount = field(default_factory=Amount)
     disk: Amount = field(default_factory=Amount)
+    memory_mode: str = ""
+    """How a snapshot's memory is written (`MemoryMode`); empty: it has none."""
+    memory_reason: str = ""
+    """Why not in a way that the guest would notice less; empty: there is none."""
 
     @property
     def data(self) -> Amount:
         """Memory and disk together."""
         return Amount(self.memory.processed + self.disk.processed, self.memory.total + self.disk.total)
 
-    def stats(self) -> dict[str, int]:
-        """The typed parameters of virDomainGetJobStats by their names, without the type."""
+    def stats(self) -> dict[str, int | str]:
+        """The typed parameters of virDomainGetJobStats by their names, without the type.
+
+        `memory_mode` and `memory_reason` are ours.
+        """
         if self.type is JobType.NONE:
             return {}
-        found = {"operation": self.operation.number, "time_elapsed": self.elapsed_ms}
+        found: dict[str, int | str] = {"operation": self.operation.number, "time_elapsed": self.elapsed_ms}
         for name, amount in (("data", self.data), ("memory", self.memory), ("disk", self.disk)):
             if amount.total or amount.processed:
                 found[f"{name}_total"] = amount.total
                 found[f"{name}_processed"] = amount.processed
                 found[f"{name}_remaining"] = amount.remaining
+        for name, text in (("memory_mode", self.memory_mode), ("memory_reason", self.memory_reason)):
+            if text:
+                found[name] = text
         return found

@@ -93,8 +93,8 @@ class SaveMemory:
 
 
 @dataclass(frozen=True)
-class CaptureMemory:
-    """Begin to write the memory of this instant to a file; the guest may run on meanwhile."""
+class PrepareCapture:
+    """All of CaptureMemory that the guest need not stand still for: the file, and QEMU's settings."""
 
     path: str
     way: MemoryWay
@@ -102,6 +102,13 @@ class CaptureMemory:
     was_running: bool
     domain_xml: str
     cookie_xml: str | None = None
+
+
+@dataclass(frozen=True)
+class CaptureMemory:
+    """Begin to write the memory of this instant to a file; the guest may run on meanwhile."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -457,6 +464,7 @@ Step = (
     | FreezeGuest
     | ThawGuest
     | SaveMemory
+    | PrepareCapture
     | CaptureMemory
     | CompleteMemory
     | GuardLayer
@@ -511,6 +519,10 @@ class Plan:
     where the guest was running, and may have written to the new layer; otherwise go back."""
     pause: str = "none"
     """The guest's pause to expect, in words."""
+    memory_mode: str = ""
+    """How the memory is written, in a word; empty: it is not."""
+    memory_reason: str = ""
+    """Why not in a way that the guest would notice less."""
     result_reason: Reason | None = None
     """The domain's state afterwards, where the operation changes it."""
     give_up: tuple[Step, ...] = ()

@@ -44,6 +44,7 @@ from virtsnap.model.steps import (
     KillQemu,
     PauseGuest,
     Plan,
+    PrepareCapture,
     ResumeGuest,
     SaveMemory,
     SealMemory,
@@ -494,16 +495,17 @@ def _plan_active(
             AttachOverlay(item.disk.target, item.create.path, item.create.format, item.entry.type, node)
         )
         attached.append((item.disk.target, item.create.path, node))
-    way = facts.memory_way.plain
+    way, mode, reason = facts.memory_way.plain, "", ""
     if memory:
-        way, live = choose_memory_way(facts, flags, snapshot, request.memory_mode)
+        choice = choose_memory_way(facts, flags, snapshot, request.memory_mode)
+        way, live, mode, reason = choice.way, choice.runs, choice.mode.value, choice.reason
     background = way.background
     stands_still = background or ((memory or manual) and not live)
     if snapshot.memory is Location.INTERNAL:
         # QEMU itself lets the guest go on when the job is done; it must not, if disks switch afterwards.
         stands_still = bool(attached) or halt
     if background:
-        prepare += _guards(disks)
+        prepare += [*_guards(disks), _capture(way, snapshot)]
     if agent is not None:
         prepare.append(FreezeGuest(agent))
     if running and stands_still:
@@ -514,7 +516,8 @@ def _plan_active(
         # Before the memory: QEMU gives up its images when that is written.
         prepare.append(TagDisks(snapshot.name, tuple(internal)))
     if memory and background:
-        prepare.append(_capture(way, snapshot))
+        assert snapshot.memory_file is not None
+        prepare.append(CaptureMemory(snapshot.memory_file))
     elif memory:
         assert snapshot.memory_file is not None
         assert snapshot.domain_xml is not None
@@ -550,6 +553,8 @@ def _plan_active(
             prepare=tuple(prepare),
             commit=_write(facts, request, snapshot, disks, replace(after, reason=Reason.RUNNING_UNPAUSED)),
             pause="milliseconds, while device state is captured and disks switch",
+            memory_mode=mode,
+            memory_reason=reason,
         )
     if halt:
         assert record.instance is not None
@@ -584,7 +589,9 @@ def _plan_active(
         commit=commit,
         finish=tuple(finish),
         forward_if_gone=running and snapshot.memory is Location.NO,
-        pause=_pause(facts, snapshot, running, live, agent is not None),
+        pause=_pause(facts, snapshot, running, live, agent is not None) + (f"; {reason}" if reason else ""),
+        memory_mode=mode,
+        memory_reason=reason,
     )
 
 
@@ -603,10 +610,10 @@ def _guards(disks: list[_Overlay]) -> list[Step]:
     ]
 
 
-def _capture(way: MemoryWay, snapshot: Snapshot) -> CaptureMemory:
+def _capture(way: MemoryWay, snapshot: Snapshot) -> PrepareCapture:
     assert snapshot.memory_file is not None
     assert snapshot.domain_xml is not None
-    return CaptureMemory(
+    return PrepareCapture(
         path=snapshot.memory_file,
         way=way,
         was_running=True,

@@ -26,7 +26,7 @@ def describe(plan: s.Plan) -> Description:
     makes = [
         x.path
         for x in plan.steps
-        if isinstance(x, s.CreateOverlay | s.SaveMemory | s.CaptureMemory | s.CopyImage | s.LinkFile)
+        if isinstance(x, s.CreateOverlay | s.SaveMemory | s.PrepareCapture | s.CopyImage | s.LinkFile)
     ]
     removes = [x.path for x in plan.steps if isinstance(x, s.RemoveFile)]
     merges = [sentence(x) for x in plan.steps if isinstance(x, s.MergeImages)]
@@ -57,8 +57,10 @@ def sentence(step: s.Step) -> str:
             return "thaw the guest's file systems"
         case s.SaveMemory(path=path, way=way, live=live):
             return f"write memory to {path} ({way.value}{', live' if live else ''})"
-        case s.CaptureMemory(path=path, way=way):
-            return f"begin to write memory to {path} ({way.value})"
+        case s.PrepareCapture(path=path, way=way):
+            return f"be ready to write memory to {path} ({way.value})"
+        case s.CaptureMemory(path=path):
+            return f"begin to write memory to {path}"
         case s.CompleteMemory(path=path):
             return f"wait until all memory is in {path}"
         case s.GuardLayer(target=target, path=path, backing=backing):

@@ -14,7 +14,11 @@ from virtsnap.model.domain import DomainState
 from virtsnap.model.errors import ConfigUnsupported, OperationInvalid
 from virtsnap.model.facts import DomainFacts, MemoryWay
 from virtsnap.model.flags import SnapshotCreate as Flag
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Location, MemoryMode, Snapshot
+
+_BY_ITSELF = (MemoryMode.BACKGROUND, MemoryMode.IN_PLACE, MemoryMode.PAUSED)
+"""Those that are taken without a word, best first."""
 
 
 def check_migratable(facts: DomainFacts) -> None:
@@ -25,10 +29,23 @@ def check_migratable(facts: DomainFacts) -> None:
         raise OperationInvalid("domain has active block job")
 
 
+@dataclass(frozen=True)
+class MemoryChoice:
+    """How the memory is written."""
+
+    way: MemoryWay
+    runs: bool
+    """The guest, meanwhile."""
+    mode: MemoryMode
+    """The way's name for users."""
+    reason: str = ""
+    """Why it is none of the better ones. Empty: it is the best, it was asked for, or nobody would notice."""
+
+
 def choose_memory_way(
     facts: DomainFacts, flags: Flag, snapshot: Snapshot, mode: MemoryMode | None
-) -> tuple[MemoryWay, bool]:
-    """The way, and whether the guest runs meanwhile. Raises ConfigUnsupported for a mode that cannot be."""
+) -> MemoryChoice:
+    """The best way, or the one asked for. Raises ConfigUnsupported for a mode that cannot be."""
     running = facts.record.state is DomainState.RUNNING
     live = bool(flags & Flag.LIVE)
     why_not = {
@@ -39,14 +56,20 @@ def choose_memory_way(
     }
     if mode is not None and (reason := why_not[mode]) is not None:
         raise ConfigUnsupported(f"memory mode '{mode.value}' is not possible: {reason}")
-    if mode is MemoryMode.STREAM:
-        background = why_not[MemoryMode.BACKGROUND] is None
-        return (MemoryWay.BACKGROUND_STREAM, True) if background else (MemoryWay.STREAM, live and running)
-    if mode is MemoryMode.BACKGROUND or (mode is None and why_not[MemoryMode.BACKGROUND] is None):
-        return facts.memory_way, True
-    if mode is MemoryMode.IN_PLACE or (mode is None and why_not[MemoryMode.IN_PLACE] is None):
-        return MemoryWay.SPARSE, True
-    return facts.memory_way.plain, live and running
+    reason = ""
+    if mode is None:
+        mode = next((one for one in _BY_ITSELF if why_not[one] is None), MemoryMode.PAUSED)
+        better = _BY_ITSELF[: _BY_ITSELF.index(mode)]
+        if _why_not_running(facts, flags, snapshot) is None:
+            reason = "; ".join(f"not {one.value}: {why_not[one]}" for one in better)
+    if mode is MemoryMode.BACKGROUND:
+        return MemoryChoice(facts.memory_way, True, mode, reason)
+    if mode is MemoryMode.IN_PLACE:
+        return MemoryChoice(MemoryWay.SPARSE, True, mode, reason)
+    if mode is MemoryMode.STREAM and why_not[MemoryMode.BACKGROUND] is None:
+        return MemoryChoice(MemoryWay.BACKGROUND_STREAM, True, mode, reason)
+    way = MemoryWay.STREAM if mode is MemoryMode.STREAM else facts.memory_way.plain
+    return MemoryChoice(way, live and running, mode, reason)
 
 
 def _why_not_background(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> str | None:
@@ -56,7 +79,8 @@ def _why_not_background(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> 
     if (reason := _why_not_running(facts, flags, snapshot)) is not None:
         return reason
     if not facts.memory_way.background:
-        return "the kernel cannot protect this guest's memory from being changed while it is written"
+        why = "the kernel cannot protect this guest's memory from being changed while it is written"
+        return f"{why} (QEMU: {facts.no_background})" if facts.no_background else why
     return None
 
 

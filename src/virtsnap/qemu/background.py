@@ -4,7 +4,10 @@ QEMU protects every page (userfaultfd) and writes each once, as it was when the 
 the guest wants to change meanwhile is written first. So the guest stands still only for the device state, and
 the file never grows past the memory in use. The order that keeps memory and disks at one instant:
 
-    `stop` (the caller's) -> Capture.begin -> disks switch, `cont` (the caller's) -> Capture.complete
+    Capture.prepare -> `stop` (the caller's) -> begin -> disks switch, `cont` (the caller's) -> complete
+
+All that need not wait for the standstill is in `prepare`: each word with QEMU costs the guest a part of a
+millisecond there, and on a busy host several.
 
 With pages at fixed offsets QEMU (to 10.0 at least) forgets to say in its bitmaps which pages the file holds,
 since only the other way of writing them does so; `complete` says it, from where the file has data.
@@ -19,23 +22,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator
 
 from virtsnap.formats.mapped_ram import ram_blocks
 from virtsnap.formats.save_image import SaveImageHeader
-from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.errors import ErrorCode, Failed, NotCaptured
 from virtsnap.model.facts import MemoryWay
+from virtsnap.qemu import huge_pages
 from virtsnap.qemu.extents import extents
 from virtsnap.qemu.memory import Saved, choose_way, create_file, format_of, write_head
 from virtsnap.qemu.migration import (
+    BACKGROUND,
+    MAPPED,
     ProgressCallback,
     Transport,
     cancel_running,
     cause_of,
     finished,
+    handed_over,
     leave_postmigrate,
-    migrate,
-    set_capability,
-    set_mapped_ram,
+    plain_settings,
+    set_capabilities,
     settings,
 )
 from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost, QmpCommandFailed
@@ -47,38 +54,49 @@ _WAYS = {
 }
 
 
-async def choose(monitor: Monitor) -> MemoryWay:
+@contextlib.asynccontextmanager
+async def chosen(monitor: Monitor) -> AsyncIterator[tuple[MemoryWay, str]]:
     """The best way for this guest on this host, found by asking its QEMU to prepare for it.
 
+    With QEMU's words when that is none in the background.
+
     QEMU refuses the capability where the kernel has no userfaultfd for this user, and where the guest's
-    memory is of a kind that cannot be protected (a private mapping of a file).
+    memory is of a kind that cannot be protected (a private mapping of a file). It tries that on the memory
+    itself while the guest waits, so within the block the capability stays on: a capture does not ask again.
     """
     plain = choose_way(monitor.version)
     try:
-        if plain.sparse:
-            await set_mapped_ram(monitor, True)
-        await set_capability(monitor, "background-snapshot", True)
-    except QmpCommandFailed:
-        return plain
+        try:
+            await set_capabilities(monitor, {MAPPED: plain.sparse, BACKGROUND: True})
+        except QmpCommandFailed as error:
+            found = plain, error.description
+        else:
+            found = _WAYS[plain], ""
+        yield found
     finally:
         with contextlib.suppress(MonitorLost, QmpCommandFailed):
-            await set_capability(monitor, "background-snapshot", False)
-            await set_mapped_ram(monitor, False)
-    return _WAYS[plain]
+            await plain_settings(monitor)
+
+
+async def choose(monitor: Monitor) -> MemoryWay:
+    """The best way, for those who do not go on to take it."""
+    async with chosen(monitor) as (way, _):
+        return way
 
 
 class Capture:
-    """One background snapshot that is under way. Made by `begin`; ended by `complete` or `abandon`."""
+    """One background snapshot that is under way. Made by `prepare`; ended by `complete` or `abandon`."""
 
     def __init__(self, monitor: Monitor, path: str, header: SaveImageHeader, way: MemoryWay) -> None:
-        """For `begin` only."""
+        """For `prepare` only."""
         self._monitor, self._path, self._header, self._way = monitor, path, header, way
         self._stack = contextlib.AsyncExitStack()
         self._descriptor = -1
         self._listener: Listener | None = None
+        self._uri = ""
 
     @classmethod
-    async def begin(
+    async def prepare(
         cls,
         monitor: Monitor,
         *,
@@ -88,49 +106,70 @@ class Capture:
         was_running: bool,
         way: MemoryWay,
     ) -> Capture:
-        """Start to write to a new file. On return the device state is captured and every page protected.
+        """Make a new file, and QEMU ready to write to it. The guest may run.
 
-        The caller has paused the guest and may let it run from here on; on error the file is gone.
-        Raises Failed as `memory.save` does.
+        On error the file is gone. Raises Failed as `memory.save` does.
         """
         capture = cls(monitor, path, SaveImageHeader(xml, cookie, was_running, format_of(way)), way)
         capture._descriptor = create_file(path)
         try:
-            await capture._start()
+            await capture._prepare()
         except BaseException:
             await capture.abandon()
             raise
         return capture
 
-    async def _start(self) -> None:
+    async def _prepare(self) -> None:
         write_head(self._descriptor, self._path, self._header)
         await leave_postmigrate(self._monitor)
+        transport = Transport(self._descriptor, self._path, self._header.stream_offset)
+        await self._stack.enter_async_context(settings(self._monitor, self._way))
+        self._listener = await self._stack.enter_async_context(self._monitor.events("MIGRATION"))
+        self._uri = await self._stack.enter_async_context(handed_over(self._monitor, transport))
+
+    async def begin(self) -> None:
+        """Start to write. On return the device state is captured and every page protected.
+
+        The caller has paused the guest and may let it run from here on; on error the file is gone.
+        Raises Failed as `memory.save` does.
+        """
+        try:
+            await self._begin()
+        except BaseException:
+            await self.abandon()
+            raise
+
+    async def _begin(self) -> None:
         state = (await self._monitor.execute("query-status"))["status"]
         if state != "paused":
             # QEMU returns to the state that it found, and aborts where none leads to it (prelaunch).
             raise Failed(f"job 'snapshot' failed: the guest is '{state}' and not paused")
-        transport = Transport(self._descriptor, self._path, self._header.stream_offset)
-        await self._stack.enter_async_context(settings(self._monitor, self._way))
-        self._listener = await self._stack.enter_async_context(self._monitor.events("MIGRATION"))
-        await self._stack.enter_async_context(migrate(self._monitor, "migrate", transport))
+        await self._monitor.execute("migrate", uri=self._uri)
         while True:
             # 'active' comes before the state is captured; that pages are written, only after.
             status = await self._monitor.execute("query-migrate")
-            if status["status"] in ("failed", "cancelled"):
+            if status["status"] == "failed":
+                raise NotCaptured(f"job 'snapshot' failed: {cause_of(status, self._path)}")
+            if status["status"] == "cancelled":
                 raise Failed(f"job 'snapshot' failed: {cause_of(status, self._path)}")
             ram = status.get("ram", {})
             if status["status"] == "completed" or ram.get("normal", 0) + ram.get("duplicate", 0) > 0:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def complete(self, progress: ProgressCallback | None = None) -> Saved:
-        """Wait until everything is written. Raises Failed when it could not be; then call `abandon`."""
+    async def complete(self, progress: ProgressCallback | None = None, pid: int | None = None) -> Saved:
+        """Wait until everything is written. Raises Failed when it could not be; then call `abandon`.
+
+        `pid`: of the QEMU, whose memory gets its huge pages back.
+        """
         assert self._listener is not None
         status = await finished(self._monitor, self._listener, progress)
         if status["status"] != "completed":
             raise Failed(f"job 'snapshot' failed: {cause_of(status, self._path)}")
         await self._stack.aclose()
-        allocated = await asyncio.to_thread(self._close)
+        # While the disk works.
+        mended = asyncio.to_thread(huge_pages.restore, pid) if pid is not None else asyncio.sleep(0)
+        allocated, _ = await asyncio.gather(asyncio.to_thread(self._close), mended)
         return Saved(
             bytes=allocated,
             seconds=status.get("total-time", 0) / 1000,

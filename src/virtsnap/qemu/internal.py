@@ -13,6 +13,7 @@ from typing import Any
 from virtsnap.model.errors import Failed
 from virtsnap.qemu import images
 from virtsnap.qemu.blocks import ProgressCallback, query_chain, run_job
+from virtsnap.qemu.migration import plain_settings
 from virtsnap.qemu.monitor import Monitor
 
 
@@ -29,6 +30,7 @@ async def save(
 
     QEMU lets a guest that ran go on by itself. Raises Failed with QEMU's cause.
     """
+    await plain_settings(monitor)
     arguments = {"tag": name, "vmstate": memory_node, "devices": list(nodes)}
     await run_job(monitor, job, "snapshot-save", arguments, progress)
 

@@ -56,8 +56,7 @@ from virtsnap.qemu.migration import (
     finished,
     leave_postmigrate,
     migrate,
-    set_capability,
-    set_mapped_ram,
+    plain_settings,
     settings,
 )
 from virtsnap.qemu.monitor import Monitor, MonitorLost, QmpCommandFailed
@@ -177,8 +176,7 @@ async def cancel(monitor: Monitor) -> None:
         # With the capability `events`, set when the save began, this hears of the end.
         async with monitor.events("MIGRATION") as listener:
             await cancel_running(monitor, listener)
-        await set_capability(monitor, "background-snapshot", False)
-        await set_mapped_ram(monitor, False)
+        await plain_settings(monitor)
     except MonitorLost:
         return
 

@@ -32,7 +32,8 @@ _DOWNTIME_MS = 50
 """The pause at which a live migration ends; QEMU's default of 300 ms is meant for networks."""
 _PASSES = 4
 """A guest that has changed its memory faster than it was written, so many times, is paused."""
-_BACKGROUND = "background-snapshot"
+BACKGROUND = "background-snapshot"
+MAPPED = "mapped-ram"
 _ENDED = frozenset({"none", "completed", "failed", "cancelled"})
 """States of a migration (QAPI MigrationStatus) in which nothing is under way."""
 
@@ -54,11 +55,8 @@ async def settings(
 ) -> AsyncIterator[None]:
     """Migration set up for a file, and put back at the end, however it ends."""
     before = await monitor.execute("query-migrate-parameters")
-    await monitor.execute("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
     try:
-        await set_mapped_ram(monitor, way.sparse)
-        if way.background:
-            await set_capability(monitor, _BACKGROUND, True)
+        await set_capabilities(monitor, {"events": True, MAPPED: way.sparse, BACKGROUND: way.background})
         await monitor.execute("migrate-set-parameters", max_bandwidth=_UNLIMITED, downtime_limit=_DOWNTIME_MS)
         if channels:
             await set_capability(monitor, "multifd", True)
@@ -72,9 +70,7 @@ async def settings(
                 await monitor.execute("migrate-set-parameters", direct_io=False)
             if channels:
                 await set_capability(monitor, "multifd", False)
-            if way.background:
-                await set_capability(monitor, _BACKGROUND, False)
-            await set_mapped_ram(monitor, False)
+            await plain_settings(monitor)
             await monitor.execute(
                 "migrate-set-parameters",
                 max_bandwidth=before["max-bandwidth"],
@@ -82,10 +78,24 @@ async def settings(
             )
 
 
-async def set_mapped_ram(monitor: Monitor, state: bool) -> None:
-    """Switch mapped-ram; off is right on a QEMU that has never heard of it."""
-    if state or monitor.version >= (9, 0, 0):
-        await set_capability(monitor, "mapped-ram", state)
+async def plain_settings(monitor: Monitor) -> None:
+    """The capabilities as QEMU starts with them; a process that died may have left others."""
+    await set_capabilities(monitor, {BACKGROUND: False, MAPPED: False})
+
+
+async def set_capabilities(monitor: Monitor, wanted: dict[str, bool]) -> None:
+    """Switch those that are otherwise, in one command. Off is right on a QEMU that has never heard of one.
+
+    Not for nothing: while `background-snapshot` is on, or goes on, QEMU tries with each such command whether
+    it can protect the memory. The guest waits for that: 12 ms for each GiB that is not in huge pages.
+    Raises QmpCommandFailed.
+    """
+    listed = await monitor.execute("query-migrate-capabilities")
+    present = {entry["capability"]: entry["state"] for entry in listed}
+    changes = {name: state for name, state in wanted.items() if present.get(name, False) != state}
+    if changes:
+        capabilities = [{"capability": name, "state": state} for name, state in changes.items()]
+        await monitor.execute("migrate-set-capabilities", capabilities=capabilities)
 
 
 async def set_capability(monitor: Monitor, name: str, state: bool) -> None:
@@ -100,6 +110,14 @@ async def migrate(monitor: Monitor, command: str, transport: Transport) -> Async
     if command == "migrate-incoming" and monitor.version >= (9, 1, 0):
         # Else QEMU ends, and its reason with it.
         arguments["exit-on-error"] = False
+    async with handed_over(monitor, transport) as uri:
+        await monitor.execute_raw(command, {"uri": uri, **arguments})
+        yield
+
+
+@contextlib.asynccontextmanager
+async def handed_over(monitor: Monitor, transport: Transport) -> AsyncIterator[str]:
+    """QEMU has the descriptor within the block; the answer is the uri for `migrate`."""
     if transport.filter is not None or monitor.version < (8, 2, 0):
         # No file: yet; a plain file as fd: does the same, from where the descriptor stands.
         if transport.filter is None:
@@ -108,17 +126,18 @@ async def migrate(monitor: Monitor, command: str, transport: Transport) -> Async
         await monitor.send_fd(end, name=_DESCRIPTOR_NAME)
         if transport.filter is not None:
             transport.filter.hand_over()
-        await monitor.execute_raw(command, {"uri": f"fd:{_DESCRIPTOR_NAME}", **arguments})
-        yield
+        try:
+            yield f"fd:{_DESCRIPTOR_NAME}"
+        finally:
+            # Nothing when QEMU has used it.
+            with contextlib.suppress(MonitorLost, QmpCommandFailed):
+                await monitor.execute("closefd", fdname=_DESCRIPTOR_NAME)
         return
     number = await monitor.send_fd(transport.descriptor, opaque="virtsnap memory image")
     try:
         if transport.direct:
             await _send_direct(monitor, transport, number)
-        await monitor.execute_raw(
-            command, {"uri": f"file:/dev/fdset/{number},offset={transport.offset:#x}", **arguments}
-        )
-        yield
+        yield f"file:/dev/fdset/{number},offset={transport.offset:#x}"
     finally:
         # QEMU has duplicated it; the set goes when the duplicates are closed.
         with contextlib.suppress(MonitorLost, QmpCommandFailed):

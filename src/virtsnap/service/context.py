@@ -145,7 +145,7 @@ class Context:
         managed = ManagedSave.of(self.root, world.uuid)
         # Operations on the images of a domain that is shut off move content; none but a revert changes it.
         keeps = plan.operation in _CONTENT_STAYS and await fits(managed, world.record())
-        async with job(world, plan.operation):
+        async with job(world, plan.operation, plan.memory_mode, plan.memory_reason):
             await Runner(world).run(plan, facts)
         if keeps:
             await renew(world, managed)

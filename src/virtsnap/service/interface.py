@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from virtsnap.model.block_job import BlockJob, BlockJobInfo
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
@@ -66,6 +66,21 @@ class PlanReport:
     """The pause expected, in words: 'none', 'while the memory is written (about 400 MiB)'..."""
     steps: tuple[str, ...]
     """Every step in order, as the journal will hold it."""
+
+
+class MadeSnapshot(str):
+    """A new snapshot's name, and how its memory was written, where that is known."""
+
+    memory_mode: str = ""
+    """background, in-place, paused or stream (docs/memory.md); empty: without memory, or not told."""
+    memory_reason: str = ""
+    """Why not in a way that the guest would have noticed less; empty: there is none."""
+
+    @classmethod
+    def of(cls, name: str, memory_mode: str, memory_reason: str) -> Self:
+        made = cls(name)
+        made.memory_mode, made.memory_reason = memory_mode, memory_reason
+        return made
 
 
 @dataclass(frozen=True)
@@ -360,7 +375,7 @@ class Service(Protocol):
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> str | PlanReport:
-        """The new snapshot's name; with dry_run the plan."""
+        """The new snapshot's name, a `MadeSnapshot` where its memory was written; with dry_run the plan."""
         ...
 
     async def snapshot_xml(self, uuid: str, name: str, flags: int = 0) -> str: ...

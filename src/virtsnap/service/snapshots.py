@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virtsnap.formats.kept import Kept
-from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NoSnapshot
+from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NoSnapshot, NotCaptured
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotTree
 from virtsnap.service import schemas
 from virtsnap.service.context import Context
-from virtsnap.service.interface import PlanReport, ProgressCallback
+from virtsnap.service.interface import MadeSnapshot, PlanReport, ProgressCallback
 
 if TYPE_CHECKING:
     from virtsnap.engine.world import World
     from virtsnap.model.facts import DomainFacts
     from virtsnap.model.steps import Plan
+    from virtsnap.plan.requests import CreateRequest
 
 
 class SnapshotCalls(Context):
@@ -54,7 +57,6 @@ class SnapshotCalls(Context):
         from virtsnap.formats.snapshot_xml import parse_snapshot
         from virtsnap.plan import create
         from virtsnap.qemu import facts as reader
-        from virtsnap.qemu.background import choose
 
         self.writable("virDomainSnapshotCreateXML")
         flag = create.check_flags(flags)
@@ -70,20 +72,40 @@ class SnapshotCalls(Context):
             taken = frozenset(self.store.tree(uuid).snapshots)
             ours = self.store.images(uuid)
             request = create.prepare_request(parsed, flag, record, now, taken, reader.is_regular, ours)
-            facts = await self._facts(world)
-            facts = await reader.with_files(facts, create.paths_of(request))
-            if flag & SnapshotCreate.QUIESCE:
-                facts = await reader.with_agent(facts, await world.monitor())
-            if (
-                request.snapshot.memory is Location.EXTERNAL
-                and (monitor := await world.monitor()) is not None
-            ):
-                facts = replace(facts, memory_way=await choose(monitor))
-            plan = create.plan_create(facts, request)
+            try:
+                return await self._take(world, request, dry_run=dry_run)
+            except NotCaptured as error:
+                if request.memory_mode is not None:
+                    raise
+                return await self._take(world, request, no_background=error.detail)
+
+    async def _take(
+        self, world: World, request: CreateRequest, *, dry_run: bool = False, no_background: str = ""
+    ) -> str | PlanReport:
+        """`no_background`: why the memory must not be written in that way."""
+        from virtsnap.plan import create
+        from virtsnap.qemu import facts as reader
+        from virtsnap.qemu.background import chosen
+
+        facts = await self._facts(world)
+        facts = await reader.with_files(facts, create.paths_of(request))
+        monitor = await world.monitor()
+        if request.flags & SnapshotCreate.QUIESCE:
+            facts = await reader.with_agent(facts, monitor)
+        async with AsyncExitStack() as stack:
+            if request.snapshot.memory is Location.EXTERNAL and monitor is not None and not no_background:
+                way, no_background = await stack.enter_async_context(chosen(monitor))
+                facts = replace(facts, memory_way=way)
+            plan = create.plan_create(replace(facts, no_background=no_background), request)
             if dry_run:
                 return report(plan)
+            if plan.memory_mode:
+                reason = f" ({plan.memory_reason})" if plan.memory_reason else ""
+                logging.getLogger("virtsnap").info(
+                    "snapshot '%s': memory mode '%s'%s", plan.subject, plan.memory_mode, reason
+                )
             await self.run(world, plan, facts)
-            return request.snapshot.name
+        return MadeSnapshot.of(request.snapshot.name, plan.memory_mode, plan.memory_reason)
 
     async def _redefine(self, uuid: str, xml: str, flag: SnapshotCreate, dry_run: bool) -> str | PlanReport:
         from virtsnap.formats.snapshot_xml import parse_snapshot

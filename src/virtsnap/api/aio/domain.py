@@ -256,8 +256,11 @@ class Domain:
         amounts = [(one.total, one.processed, one.remaining) for one in (job.data, job.memory, job.disk)]
         return [int(job.type), job.elapsed_ms, 0, *(figure for one in amounts for figure in one)]
 
-    async def jobStats(self, flags: int = 0) -> dict[str, int]:
-        """The job under way, or the last completed, by names. Flags: `JobStats` (virDomainGetJobStats)."""
+    async def jobStats(self, flags: int = 0) -> dict[str, int | str]:
+        """The job under way, or the last completed, by names. Flags: `JobStats` (virDomainGetJobStats).
+
+        Beyond libvirt: `memory_mode` and `memory_reason` of a snapshot (`DomainSnapshot.memoryMode`).
+        """
         job = await self._service.job_info(self._handle.uuid, flags)
         return {"type": int(job.type), **job.stats()}
 

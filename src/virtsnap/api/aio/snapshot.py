@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, overload
 from virtsnap.api.aio.cloning import Cloning
 from virtsnap.api.listing import lookup, select
 from virtsnap.model.errors import NoSnapshot
-from virtsnap.service.interface import PlanReport, ProgressCallback
+from virtsnap.service.interface import MadeSnapshot, PlanReport, ProgressCallback
 
 if TYPE_CHECKING:
     from virtsnap.api.aio.connection import Connection
@@ -40,6 +40,17 @@ class DomainSnapshot:
     def getName(self) -> str:
         """The name."""
         return self._name
+
+    def memoryMode(self) -> str:
+        """How its memory was written, of one that `snapshotCreateXML` has just returned (docs/memory.md).
+
+        background, in-place, paused or stream; empty of any other, and of one without memory.
+        """
+        return self._name.memory_mode if isinstance(self._name, MadeSnapshot) else ""
+
+    def memoryReason(self) -> str:
+        """Why not in a way that the guest would have noticed less; empty when there is none."""
+        return self._name.memory_reason if isinstance(self._name, MadeSnapshot) else ""
 
     def getDomain(self) -> Domain:
         """The domain."""

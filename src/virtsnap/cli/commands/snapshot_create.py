@@ -12,6 +12,7 @@ from virtsnap.cli.session import Session
 from virtsnap.cli.spec import DOMAIN, DRY_RUN, JSON, Command, flag, positional
 from virtsnap.model.errors import BareInvalidArg, InvalidArg
 from virtsnap.model.flags import SnapshotCreate
+from virtsnap.service.interface import MadeSnapshot
 
 if TYPE_CHECKING:
     from virtsnap.service.interface import DomainHandle, PlanReport
@@ -63,13 +64,21 @@ async def create(session: Session, args: Args, domain: DomainHandle, xml: str, o
     if not isinstance(result, str):
         show(session, args, result)
     elif session.wants_json(args):
-        session.json({"name": result})
+        session.json({"name": str(result), **_memory(result)})
     elif origin is None:
         session.extra(f"Domain snapshot {result} created")
     else:
         session.extra(f"Domain snapshot {result} created from '{origin}'")
+    if isinstance(result, MadeSnapshot) and result.memory_reason:
+        session.hint(f"the memory was written in the mode '{result.memory_mode}', {result.memory_reason}")
     if isinstance(result, str) and session.watched:
         await _offer_flatten(session, domain)
+
+
+def _memory(made: str) -> dict[str, dict[str, str | None]]:
+    if not isinstance(made, MadeSnapshot) or not made.memory_mode:
+        return {}
+    return {"memory": {"mode": made.memory_mode, "reason": made.memory_reason or None}}
 
 
 async def _ask(session: Session, args: Args, domain: DomainHandle, xml: str, flags: int) -> str | PlanReport:

@@ -49,6 +49,7 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.ResumeGuest: guest.ResumeGuest(),
     s.SettleGuest: guest.SettleGuest(),
     s.SaveMemory: guest.SaveMemory(),
+    s.PrepareCapture: guest.PrepareCapture(),
     s.CaptureMemory: guest.CaptureMemory(),
     s.CompleteMemory: guest.CompleteMemory(),
     s.SealMemory: guest.SealMemory(),

@@ -101,12 +101,12 @@ class SaveMemory(Undoable):
         remove(step.path)
 
 
-class CaptureMemory(Undoable):
-    """Memory of one instant, on its way into a file."""
+class PrepareCapture(Undoable):
+    """A file for memory, and a QEMU that is ready to write to it."""
 
-    async def do(self, world: World, step: s.CaptureMemory, /) -> None:
-        """Begin. On return the guest may run: all that it changes from here on is not in the file."""
-        world.captures[step.path] = await Capture.begin(
+    async def do(self, world: World, step: s.PrepareCapture, /) -> None:
+        """Make it ready, while the guest runs."""
+        world.captures[step.path] = await Capture.prepare(
             await running_monitor(world),
             path=step.path,
             xml=step.domain_xml,
@@ -115,14 +115,31 @@ class CaptureMemory(Undoable):
             way=step.way,
         )
 
+    async def undo(self, world: World, step: s.PrepareCapture, /) -> None:
+        """Take QEMU's settings back and delete the file."""
+        await _give_up(world, step.path)
+
+
+class CaptureMemory(Undoable):
+    """Memory of one instant, on its way into a file."""
+
+    async def do(self, world: World, step: s.CaptureMemory, /) -> None:
+        """Begin. On return the guest may run: all that it changes from here on is not in the file."""
+        await world.captures[step.path].begin()
+
     async def undo(self, world: World, step: s.CaptureMemory, /) -> None:
         """Stop writing and delete the file."""
-        capture = world.captures.pop(step.path, None)
-        if capture is not None:
-            await capture.abandon()
-        elif (monitor := await world.monitor()) is not None:
-            await memory.cancel(monitor)
-        remove(step.path)
+        await _give_up(world, step.path)
+
+
+async def _give_up(world: World, path: str) -> None:
+    """No memory is written any more, and the file is gone. May be repeated."""
+    capture = world.captures.pop(path, None)
+    if capture is not None:
+        await capture.abandon()
+    elif (monitor := await world.monitor()) is not None:
+        await memory.cancel(monitor)
+    remove(path)
 
 
 class CompleteMemory(Undoable):
@@ -130,8 +147,10 @@ class CompleteMemory(Undoable):
 
     async def do(self, world: World, step: s.CompleteMemory, /) -> None:
         """Wait, since QEMU writes by itself."""
+        instance = world.instance()
         await world.captures[step.path].complete(
             lambda done, total: world.report("Snapshot", done, total),
+            None if instance is None else instance.pid,
         )
         del world.captures[step.path]
         telling.tell_job_completed(world)
