@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from lab import daemons, guest, packages, sides
@@ -37,21 +38,36 @@ class Bench(Demo):
         self._side = side
 
     async def measure(self, memory_mib: int, rounds: int) -> list[Cost]:
-        """The costs, a row for each kind of step. Raises `DemoError`, `ConsoleError`."""
+        """The costs, a row for each kind of step. Raises `DemoError`, `ConsoleError`.
+
+        Ours maps the memory of a guest that was reverted, which is another case for the next snapshot: it is
+        told apart, as the kind `mapped`.
+        """
         await self.define(memory_mib)
         self._side.own(self._folder)
         try:
             await self.virtsnap("start", self.name)
             async with self.talk() as (inside, _):
                 await inside.check(f"mem fill {memory_mib // 4}", timeout=300)
-            for number in range(rounds):
-                async with self.talk() as (inside, pulse):
+            async with self.talk() as (inside, pulse):
+                for number in range(rounds):
                     await inside.check(f"mem put {number}")
                     await inside.check(f"disk put vda {number}")
                     await self.snapshot(f"s{number}", pulse)
+            for _ in range(rounds):
+                # libvirt calls the new layer by the second, and gives up when there is one of that name.
+                await asyncio.sleep(1 - time.time() % 1)
+                await self.revert(f"s{rounds - 1}", str(rounds - 1))
+            for number in range(rounds, 2 * rounds):
+                async with self.talk() as (inside, pulse):
+                    await inside.check(f"mem put {number}")
+                    await inside.check(f"disk put vda {number}")
+                    await self.snapshot(f"s{number}", pulse, kind="mapped")
+                if self._side.name != "virtsnap":
+                    break
                 await self.revert(f"s{number}", str(number))
-            for number in reversed(range(rounds)):
-                await self.delete(f"s{number}")
+            for last in reversed(range(number + 1)):
+                await self.delete(f"s{last}")
         finally:
             await self.clean()
         return self.summary()
@@ -86,20 +102,25 @@ class Bench(Demo):
             if await inside.check("mem get") != "kept":
                 raise DemoError("the guest has forgotten what was in its memory")
 
-    async def busy(self, memory_mib: int, rounds: int) -> list[Cost]:
-        """The costs of snapshots of a guest that rewrites a tenth of its memory as fast as it can, two
-        tenths being full besides. Raises `DemoError`, `ConsoleError`."""
+    async def pauses(self, memory_mib: int, fill: int, rewritten: int, rounds: tuple[int, int]) -> list[Cost]:
+        """The costs of snapshots of one running guest, as many without and with `--live` as `rounds` says.
+
+        `fill` MiB of its memory are full, `rewritten` MiB are written over as fast as it can. Nothing is
+        reverted, so its memory is its own. Raises `DemoError`, `ConsoleError`.
+        """
         await self.define(memory_mib)
         self._side.own(self._folder)
         try:
-            for number in range(rounds):
-                # Anew each time: its memory is its own, not that of a snapshot.
-                await self.virtsnap("start", self.name)
-                async with self.talk() as (inside, pulse):
-                    await inside.check(f"dirty start {memory_mib // 10}", timeout=600)
-                    for kind, live in (("paused", False), ("live", True)):
+            await self.virtsnap("start", self.name)
+            async with self.talk() as (inside, pulse):
+                await inside.check(f"mem fill {fill}", timeout=600)
+                if rewritten:
+                    await inside.check(f"rewrite start {rewritten}", timeout=600)
+                for kind, live in (("paused", False), ("live", True)):
+                    for number in range(rounds[live]):
                         await self.snapshot(f"{kind}{number}", pulse, kind=kind, live=live)
-                await self.virtsnap("destroy", self.name)
+                        # Nobody goes back to it, and ten of them fill a disk.
+                        (self._folder / f"{kind}{number}.mem").unlink()
         finally:
             await self.clean()
         return self.summary()
@@ -189,13 +210,28 @@ def by_saves(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds
     return figures
 
 
-def by_busy(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds: int) -> Figures:
-    """Full system snapshots, without and with `--live`, of a guest that rewrites its memory all the time."""
+def by_pause(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds: int) -> Figures:
+    """Full system snapshots, without and with `--live`, of a guest with two fifths of its memory full."""
+    return _pauses(asyncio.run(Bench(side, folder, image).pauses(mib, mib * 2 // 5, 0, (rounds, rounds))))
+
+
+def by_busy(
+    side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds: int, slow: int = 1
+) -> Figures:
+    """The same of a guest that rewrites 22 % of its memory all the time (900 MiB of 4 GiB), a quarter of it
+    being full besides. `slow`: rounds of libvirt's `--live`, each of which takes more than a minute."""
+    live = min(rounds, slow) if side.name == "libvirt" else rounds
+    bench = Bench(side, folder, image)
+    return _pauses(asyncio.run(bench.pauses(mib, mib // 4, mib * 22 // 100, (rounds, live))))
+
+
+def _pauses(costs: list[Cost]) -> Figures:
     figures: Figures = {}
-    for cost in asyncio.run(Bench(side, folder, image).busy(mib, rounds)):
-        figures[f"{cost.step}: until done"] = cost.seconds
-        figures[f"{cost.step}: the guest's pause"] = cost.pause
-        figures[f"{cost.step}: written"] = f"{(cost.size or 0) / 2**20:.0f} MiB"
+    for cost in costs:
+        kind = "with --live" if cost.step == "live" else "without"
+        figures[f"the guest's pause, {kind}"] = cost.pause
+        figures[f"until done, {kind}"] = cost.seconds
+        figures[f"written, {kind}"] = f"{(cost.size or 0) / 2**20:.0f} MiB"
     return figures
 
 
@@ -297,6 +333,7 @@ _BARE = """<domain type='qemu'>
 Measure = Callable[[Side, Path, guest.GuestImage, int, int], Figures]
 
 _TABLES: dict[str, tuple[str, Measure]] = {
+    "pause": ("MiB of memory", by_pause),
     "memory": ("MiB of memory", by_memory),
     "saves": ("MiB of memory", by_saves),
     "busy": ("MiB of memory", by_busy),
@@ -345,18 +382,25 @@ def _ratio(values: list[str | float | None]) -> str:
 def main() -> int:
     """The program: the tables; 1 when a marker was wrong or a step failed."""
     parser = argparse.ArgumentParser(prog="script/bench", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--memory", type=int, nargs="*", default=[256, 1024], metavar="MIB")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"only these of {', '.join(_TABLES)}")
+    parser.add_argument("--pause", type=int, nargs="*", default=[1024], metavar="MIB")
+    parser.add_argument("--memory", type=int, nargs="*", default=[1024, 4096, 8192], metavar="MIB")
     parser.add_argument("--saves", type=int, nargs="*", default=[1024], metavar="MIB")
-    parser.add_argument("--busy", type=int, nargs="*", default=[2048], metavar="MIB")
+    parser.add_argument("--busy", type=int, nargs="*", default=[4096], metavar="MIB")
     parser.add_argument("--clones", type=int, nargs="*", default=[20], metavar="N")
     parser.add_argument("--disks", type=int, nargs="*", default=[1, 4, 8], metavar="N")
     parser.add_argument("--snapshots", type=int, nargs="*", default=[1, 25, 150], metavar="N")
     parser.add_argument("--daemon", type=int, nargs="*", default=[1, 100, 1000], metavar="N")
     parser.add_argument("--running", type=int, nargs="*", default=[1, 5], metavar="N")
     parser.add_argument("--listed", type=int, nargs="*", default=[1000], metavar="N")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5, help="of which the medians are (%(default)s)")
+    parser.add_argument(
+        "--slow-rounds", type=int, default=1, help="of libvirt's --live in the table busy (%(default)s)"
+    )
     parser.add_argument("--alone", action="store_true", help="do not measure the real libvirt")
     chosen = parser.parse_args()
+    if unknown := set(chosen.tables) - set(_TABLES):
+        parser.error(f"no such table: {', '.join(sorted(unknown))}")
     why = "as asked for" if chosen.alone else oracle.missing()
     if why is not None:
         print(f"(without libvirt: {why})")
@@ -364,8 +408,10 @@ def main() -> int:
         image = guest.build()
         for key, (unit, measure) in _TABLES.items():
             sizes: list[int] = getattr(chosen, key)
-            if not sizes:
+            if not sizes or (chosen.tables and key not in chosen.tables):
                 continue
+            if key == "busy":
+                measure = partial(by_busy, slow=chosen.slow_rounds)
             found: dict[int, dict[str, Figures]] = {size: {} for size in sizes}
             for size in sizes:
                 with _both(with_libvirt=why is None, served=key in _SERVED) as places:

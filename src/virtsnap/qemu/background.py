@@ -28,7 +28,7 @@ from virtsnap.formats.mapped_ram import ram_blocks
 from virtsnap.formats.save_image import SaveImageHeader
 from virtsnap.model.errors import ErrorCode, Failed, NotCaptured
 from virtsnap.model.facts import MemoryWay
-from virtsnap.qemu import huge_pages
+from virtsnap.qemu import guest_pages
 from virtsnap.qemu.extents import extents
 from virtsnap.qemu.memory import Saved, choose_way, create_file, format_of, write_head
 from virtsnap.qemu.migration import (
@@ -92,6 +92,7 @@ class Capture:
         self._monitor, self._path, self._header, self._way = monitor, path, header, way
         self._stack = contextlib.AsyncExitStack()
         self._descriptor = -1
+        self._pid: int | None = None
         self._listener: Listener | None = None
         self._uri = ""
 
@@ -105,13 +106,15 @@ class Capture:
         cookie: str | None = None,
         was_running: bool,
         way: MemoryWay,
+        pid: int | None = None,
     ) -> Capture:
         """Make a new file, and QEMU ready to write to it. The guest may run.
 
+        `pid`: of the QEMU, whose memory is mapped beforehand, and gets its huge pages back at the end.
         On error the file is gone. Raises Failed as `memory.save` does.
         """
         capture = cls(monitor, path, SaveImageHeader(xml, cookie, was_running, format_of(way)), way)
-        capture._descriptor = create_file(path)
+        capture._descriptor, capture._pid = create_file(path), pid
         try:
             await capture._prepare()
         except BaseException:
@@ -121,6 +124,8 @@ class Capture:
 
     async def _prepare(self) -> None:
         write_head(self._descriptor, self._path, self._header)
+        if self._pid is not None:
+            await asyncio.to_thread(guest_pages.touch, self._pid)
         await leave_postmigrate(self._monitor)
         transport = Transport(self._descriptor, self._path, self._header.stream_offset)
         await self._stack.enter_async_context(settings(self._monitor, self._way))
@@ -157,18 +162,15 @@ class Capture:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def complete(self, progress: ProgressCallback | None = None, pid: int | None = None) -> Saved:
-        """Wait until everything is written. Raises Failed when it could not be; then call `abandon`.
-
-        `pid`: of the QEMU, whose memory gets its huge pages back.
-        """
+    async def complete(self, progress: ProgressCallback | None = None) -> Saved:
+        """Wait until everything is written. Raises Failed when it could not be; then call `abandon`."""
         assert self._listener is not None
         status = await finished(self._monitor, self._listener, progress)
         if status["status"] != "completed":
             raise Failed(f"job 'snapshot' failed: {cause_of(status, self._path)}")
         await self._stack.aclose()
         # While the disk works.
-        mended = asyncio.to_thread(huge_pages.restore, pid) if pid is not None else asyncio.sleep(0)
+        mended = asyncio.to_thread(guest_pages.mend, self._pid) if self._pid is not None else asyncio.sleep(0)
         allocated, _ = await asyncio.gather(asyncio.to_thread(self._close), mended)
         return Saved(
             bytes=allocated,

@@ -106,13 +106,15 @@ class PrepareCapture(Undoable):
 
     async def do(self, world: World, step: s.PrepareCapture, /) -> None:
         """Make it ready, while the guest runs."""
+        monitor, instance = await running_monitor(world), world.instance()
         world.captures[step.path] = await Capture.prepare(
-            await running_monitor(world),
+            monitor,
             path=step.path,
             xml=step.domain_xml,
             cookie=step.cookie_xml,
             was_running=step.was_running,
             way=step.way,
+            pid=None if instance is None else instance.pid,
         )
 
     async def undo(self, world: World, step: s.PrepareCapture, /) -> None:
@@ -147,10 +149,8 @@ class CompleteMemory(Undoable):
 
     async def do(self, world: World, step: s.CompleteMemory, /) -> None:
         """Wait, since QEMU writes by itself."""
-        instance = world.instance()
         await world.captures[step.path].complete(
             lambda done, total: world.report("Snapshot", done, total),
-            None if instance is None else instance.pid,
         )
         del world.captures[step.path]
         telling.tell_job_completed(world)

@@ -1,4 +1,4 @@
-"""`qemu.huge_pages`: which ranges, and that a process has its huge pages again."""
+"""`qemu.guest_pages`: which pages, that a process has them mapped, and in huge pages again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from virtsnap.qemu import huge_pages
-from virtsnap.qemu.huge_pages import eligible, restore, whole
+from virtsnap.qemu import guest_pages
+from virtsnap.qemu.guest_pages import eligible, mend, missing, touch, whole
 
 MIB = 1 << 20
 SMAPS = """7f0000001000-7f0000a01000 rw-p 00000000 00:00 0
@@ -40,12 +40,18 @@ def test_only_ranges_that_are_in_memory() -> None:
     assert list(whole(b"", 4)) == []
 
 
+def test_pages_that_are_not_mapped() -> None:
+    there, zero, absent, swapped = (bytes(7) + bytes([mark]) for mark in (0x81, 0x80, 0, 0x40))
+    entries = there * 4 + absent * 4 + (there + swapped + zero + absent) + swapped * 4
+    assert list(missing(entries, 4)) == [4, 9, 11, 12]
+
+
 @pytest.fixture
 def process() -> Iterator[tuple[int, mmap.mmap]]:
-    """A process with 4 MiB of touched memory and 2 MiB of read memory, in small pages."""
+    """A process with 6 MiB of touched memory and 2 MiB of read memory in small pages, and 4 MiB of none."""
     if "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
         pytest.skip("this host has no huge pages")
-    memory = mmap.mmap(-1, 8 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, 12 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
     ready, go = os.pipe(), os.pipe()
     pid = os.fork()
@@ -67,21 +73,35 @@ def process() -> Iterator[tuple[int, mmap.mmap]]:
             os.close(end)
 
 
+def _in_kib(pid: int, key: str) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def _anonymous(pid: int) -> int:
+    return _in_kib(pid, "Anonymous")
+
+
 def test_a_process_has_them_again(process: tuple[int, mmap.mmap]) -> None:
     pid, _ = process
 
-    def figures() -> tuple[int, int]:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-        found = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-        return found["AnonHugePages"], found["Anonymous"]
-
-    huge, taken = figures()
-    assert huge == 0
-    done = restore(pid)
+    assert _in_kib(pid, "AnonHugePages") == 0
+    taken = _anonymous(pid)
+    done = mend(pid)
     if not done:
         pytest.skip("needs Linux 6.1 and CAP_SYS_NICE")
     assert done >= 4 * MIB
-    assert figures() == (done >> 10, taken)
+    assert _in_kib(pid, "AnonHugePages") == done >> 10
+    assert _anonymous(pid) == taken
+
+
+def test_a_process_has_its_memory_mapped(process: tuple[int, mmap.mmap]) -> None:
+    pid, _ = process
+    taken = _anonymous(pid)
+    count = touch(pid)
+    assert count >= 1  # 2 MiB of the 4 are whole at least, wherever the mapping begins
+    assert touch(pid) == 0
+    assert _anonymous(pid) == taken
 
 
 def test_a_process_that_is_gone_is_no_error() -> None:
@@ -89,9 +109,9 @@ def test_a_process_that_is_gone_is_no_error() -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    assert restore(pid) == 0
+    assert (mend(pid), touch(pid)) == (0, 0)
 
 
 def test_without_the_right_to_it(monkeypatch: pytest.MonkeyPatch, process: tuple[int, mmap.mmap]) -> None:
-    monkeypatch.setattr(huge_pages, "_MADV_COLLAPSE", 9999)
-    assert restore(process[0]) == 0
+    monkeypatch.setattr(guest_pages, "_MADV_COLLAPSE", 9999)
+    assert mend(process[0]) == 0
