@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,46 @@ async def test_overlay_is_private_and_never_overwrites(tmp_path: Path) -> None:
     assert Path(top).read_bytes() == before
 
 
+@pytest.mark.parametrize("size", [512, 5 * MIB + 1, 100 << 30])
+@pytest.mark.parametrize(("cluster_size", "extended_l2"), [(None, False), (512, False), (2 * MIB, True)])
+async def test_overlay_is_what_qemu_img_makes(
+    tmp_path: Path, size: int, cluster_size: int | None, extended_l2: bool
+) -> None:
+    """Ours is written without it, and must be the same to QEMU."""
+    told = []
+    make(f"{tmp_path}/a base: \udcff", format="raw")
+    for existing in (False, True):
+        path = tmp_path / f"{existing}"
+        if existing:
+            path.touch()
+        await images.create_overlay(
+            str(path),
+            format="qcow2",
+            backing_path=f"{tmp_path}/a base: \udcff",
+            backing_format="raw",
+            size=size,
+            cluster_size=cluster_size,
+            extended_l2=extended_l2,
+            existing=existing,
+        )
+        told.append(replace(await images.info(str(path), format="qcow2"), path="", actual_size=0))
+        check = subprocess.run([EMULATOR_IMG, "check", "-q", "-f", "qcow2", path], capture_output=True)
+        assert check.returncode == 0, check.stderr
+        assert path.stat().st_mode & 0o777 == 0o600 or existing
+    assert told[0] == told[1]
+
+
+async def test_overlay_is_written_to_from_end_to_end(tmp_path: Path) -> None:
+    base = make(tmp_path / "base", size="64M")
+    write(base, 1, 0)
+    top = await overlay(tmp_path / "top", base, size=64 * MIB)
+    write(top, 2, 64 * MIB - 65536)
+    subprocess.run([EMULATOR_IMG, "check", "-q", top], check=True)
+    assert holds(top, 1, 0)
+    assert holds(top, 2, 64 * MIB - 65536)
+    assert holds(top, 0, 32 * MIB)
+
+
 async def test_overlay_takes_over_what_the_caller_wants(tmp_path: Path) -> None:
     base = make(tmp_path / "base.qcow2")
     top = tmp_path / "top.qcow2"
@@ -218,7 +259,7 @@ async def test_failed_overlay_leaves_nothing(tmp_path: Path) -> None:
 async def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     mount = tmp_path / "small"
     mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(mount)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(mount)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("needs the right to mount")
     try:
@@ -231,14 +272,7 @@ async def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_missing_tool() -> None:
     with pytest.raises(Failed, match="Cannot find 'qemu-img-none' in path"):
-        await images.create_overlay(
-            "/tmp/never-made",
-            format="qcow2",
-            backing_path="/b",
-            backing_format="raw",
-            size=MIB,
-            emulator_img="qemu-img-none",
-        )
+        await images.create("/tmp/never-made", format="qcow2", size=MIB, emulator_img="qemu-img-none")
     assert not os.path.exists("/tmp/never-made")
 
 

@@ -1,8 +1,8 @@
 """What the first cluster of a qcow2 image tells: sizes, backing file, features; and its snapshot table.
 
-Only reading: a plan asks for hundreds of images, and starting qemu-img for each would
-cost more than the operation. Source: QEMU's docs/interop/qcow2.rst. Everything else about images is
-`qemu.images`.
+A plan asks for hundreds of images, and starting qemu-img for each would cost more than the operation. So does
+making an empty image, of which a revert needs one for each disk. Source: QEMU's docs/interop/qcow2.rst.
+Everything else about images is `qemu.images`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _ENTRY = struct.Struct(">12xHH16xII")
 _BACKING_FORMAT = 0xE2792ACA
 _END = 0
 _CORRUPT, _EXTENDED_L2 = 1 << 1, 1 << 4
+_CLUSTER, _CLUSTER_EXTENDED = 1 << 16, 1 << 14
+_HEADER_LENGTH, _REFCOUNT_ORDER = 112, 4
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,44 @@ class Qcow2Header:
     corrupt: bool
     snapshot_count: int = 0
     snapshots_offset: int = 0
+
+
+def empty(
+    size: int,
+    *,
+    backing: str,
+    backing_format: str,
+    cluster_size: int | None = None,
+    extended_l2: bool = False,
+) -> tuple[tuple[int, bytes], ...] | None:
+    """An image of `size` bytes that holds nothing yet, as pieces and their offsets; the rest is zeroes.
+
+    The last piece ends where the file ends. None for what has no place in this simplest layout (an image of
+    many TiB, a name that is longer than a cluster): qemu-img makes it, or knows why it cannot be.
+    """
+    cluster = cluster_size or _CLUSTER
+    name, kind = backing.encode(errors="surrogateescape"), backing_format.encode()
+    if cluster & (cluster - 1) or not (_CLUSTER_EXTENDED if extended_l2 else 512) <= cluster <= 1 << 21:
+        return None
+    size = -(-size // 512) * 512
+    entries = -(-size // (cluster * (cluster // (16 if extended_l2 else 8))))
+    table = max(-(-entries * 8 // cluster), 1)
+    extension = struct.pack(">II", _BACKING_FORMAT, len(kind)) + kind.ljust(-(-len(kind) // 8) * 8, b"\0")
+    name_offset = _HEADER_LENGTH + len(extension) + 8
+    # One cluster each for header, table of refcounts and refcounts; the L1 table comes last.
+    clusters = 3 + table
+    if len(name) > 1023 or name_offset + len(name) > cluster or clusters > cluster // 2:
+        return None
+    head = _FIXED.pack(MAGIC, 3, name_offset, len(name), cluster.bit_length() - 1, size)
+    head += struct.pack(">IIQQIIQ", 0, entries, 3 * cluster, cluster, 1, 0, 0)
+    head += struct.pack(">QQQII", _EXTENDED_L2 if extended_l2 else 0, 0, 0, _REFCOUNT_ORDER, _HEADER_LENGTH)
+    head = head.ljust(_HEADER_LENGTH, b"\0") + extension + bytes(8) + name
+    return (
+        (0, head),
+        (cluster, struct.pack(">Q", 2 * cluster)),
+        (2 * cluster, struct.pack(">H", 1) * clusters),
+        (clusters * cluster - 1, b"\0"),
+    )
 
 
 def parse(data: bytes) -> Qcow2Header | None:

@@ -1,4 +1,4 @@
-"""Disk images that no QEMU has open, through qemu-img: what their headers say, making and merging them.
+"""Disk images that no QEMU has open, through qemu-img as a rule: reading, making and merging them.
 
 Two rules. The format of an image is what the caller says, never what the content looks like: a guest can
 write a qcow2 header into its raw disk, and following it would open any file of the host for that guest.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -243,6 +244,17 @@ async def create_overlay(
     there and is formatted in place. When it fails, a file that it made is removed again.
     Raises Failed with the cause: the file exists, the disk is full...
     """
+    if format == "qcow2" and not existing:
+        pieces = qcow2.empty(
+            size,
+            backing=os.path.abspath(backing_path),
+            backing_format=backing_format,
+            cluster_size=cluster_size,
+            extended_l2=bool(extended_l2),
+        )
+        if pieces is not None:
+            _write_new(os.path.abspath(path), pieces)
+            return
     options = []
     if cluster_size is not None:
         options.append(f"cluster_size={cluster_size}")
@@ -284,6 +296,29 @@ async def _create(path: str, *options: str, size: int, existing: bool, emulator_
                 f"failed to create image file '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
             ) from error
         raise
+
+
+def _write_new(path: str, pieces: Sequence[tuple[int, bytes]]) -> None:
+    """A new file of these pieces, durable with its name. Raises Failed; the file is removed then."""
+    made = False
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        made = True
+        try:
+            for at, data in pieces:
+                if os.pwrite(descriptor, data, at) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder_of(path)
+    except OSError as error:
+        if made:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        raise Failed(
+            f"failed to create image file '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+        ) from error
 
 
 async def copy(source: str, path: str, progress: ProgressCallback | None = None) -> None:
