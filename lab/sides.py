@@ -74,7 +74,7 @@ def virtsnapd(folder: Path) -> Iterator[Side]:
     process = daemon.start(folder / "root", path)
     try:
         program = ["virsh", "-q", "-c", f"qemu:///system?socket={path}"]
-        yield Side("virtsnap", program, None, path, process.pid)
+        yield Side("virtsnapd", program, None, path, process.pid)
     finally:
         daemon.stop(process)
         oracle.end_guests(folder)

@@ -36,6 +36,18 @@ def test_settings_are_the_durable_ones(store: Store) -> None:
     assert [sql(f"PRAGMA {name}").fetchone()[0] for name in names] == ["wal", 2, 1, 10_000]
 
 
+def test_the_disk_is_waited_for_unless_the_caller_does_without(store: Store, uuid: str) -> None:
+    def synchronous() -> int:
+        return int(store._connection().execute("PRAGMA synchronous").fetchone()[0])
+
+    with store.transaction(durable=False) as tx:
+        first = tx.next_domain_id()
+        assert synchronous() == 1  # NORMAL: the log is not synced at a commit
+    with store.transaction() as tx:
+        assert tx.next_domain_id() == first + 1
+        assert synchronous() == 2
+
+
 def test_an_exception_rolls_back(store: Store) -> None:
     def write_and_fail() -> None:
         with store.transaction() as tx:

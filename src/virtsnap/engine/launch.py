@@ -171,11 +171,11 @@ def _make_variable_store(definition: DomainDefinition) -> None:
 
 def _make_event_log(run_dir: str, caps: capabilities.Capabilities) -> None:
     """The files of the monitor that only QEMU writes to; see `machine.command_line` for the two kinds."""
-    write_atomic(Path(run_dir) / "hello", _HELLO)
+    write_atomic(Path(run_dir) / "hello", _HELLO, durable=False)
     if not caps.has_chardev_input_path:
         events = Path(events_path(run_dir))
-        write_atomic(events.with_name("events.in"), _HELLO)
-        write_atomic(events.with_name("events.out"), b"")
+        write_atomic(events.with_name("events.in"), _HELLO, durable=False)
+        write_atomic(events.with_name("events.out"), b"", durable=False)
         events.symlink_to("events.out")
 
 
@@ -211,7 +211,8 @@ def _note(
             for target, chain in chains.items()
         },
     }
-    write_atomic(Path(instance_path(instance.run_dir)), json.dumps(noted).encode())
+    # No longer than the process: a power cut ends both.
+    write_atomic(Path(instance_path(instance.run_dir)), json.dumps(noted).encode(), durable=False)
 
 
 async def _chains(definition: DomainDefinition) -> dict[str, tuple[Layer, ...]]:
@@ -252,6 +253,8 @@ async def _character_devices(monitor: Monitor) -> dict[str, str]:
 
 def _processes(run_dir: str) -> list[Instance]:
     """The living processes of a run folder: the noted one, and one that a crash kept from being noted."""
+    if not os.path.isdir(run_dir):
+        return []  # it is made before the process
     noted = read_instance(run_dir)
     if noted is not None:
         return [noted] if process.alive(noted) else []

@@ -28,10 +28,12 @@ from virtsnap.model.steps import (
     Announce,
     Declare,
     ForgetDomain,
+    LoadMemory,
     MergeImages,
     PauseGuest,
     Plan,
     ResumeGuest,
+    StartQemu,
     Step,
     StoreWrite,
 )
@@ -68,7 +70,10 @@ class Runner:
                 plan_json.dumps(facts) if facts is not None else "",
                 holder(),
             )
-        begun: list[int] = []
+            # With the first begin, so that the disk is waited for once.
+            begun = list(_together(plan, 0))
+            for index in begun:
+                tx.record(world.uuid, index, "begin")
         try:
             for index, step in enumerate(plan.prepare):
                 self._begin(plan, index, begun)
@@ -99,7 +104,7 @@ class Runner:
     def _begin(self, plan: Plan, index: int, begun: list[int]) -> None:
         if index not in begun:
             together = _together(plan, index)
-            with self._world.store.transaction() as tx:
+            with self._world.store.transaction(durable=_outlives(plan, index)) as tx:
                 for one in together:
                     tx.record(self._world.uuid, one, "begin")
             begun.extend(together)
@@ -166,7 +171,8 @@ class Runner:
             self._world.settle = partial(self._settle_step, first + index)
             try:
                 if isinstance(step, StoreWrite | Announce):
-                    with self._world.store.transaction() as tx:
+                    # What was told is of no use to anybody after a power cut.
+                    with self._world.store.transaction(durable=isinstance(step, StoreWrite)) as tx:
                         if isinstance(step, Announce):
                             announce(self._world, tx, step)
                         else:
@@ -232,6 +238,13 @@ def _together(plan: Plan, index: int) -> range:
             if isinstance(plan.prepare[last], ResumeGuest):
                 return range(index, last + 1)
     return range(index, index + 1)
+
+
+def _outlives(plan: Plan, index: int) -> bool:
+    """Whether a power cut leaves anything of a step to be undone: not of processes, nor of a transaction."""
+    if index == len(plan.prepare):
+        return not isinstance(plan.commit, StoreWrite | AddDomain | Declare)
+    return not isinstance(plan.prepare[index], StartQemu | LoadMemory)
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:

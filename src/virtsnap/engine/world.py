@@ -119,9 +119,12 @@ def read_instance(run_dir: str) -> Instance | None:
     """The process that was started for a run folder, as `engine.launch` noted it."""
     try:
         with open(instance_path(run_dir), encoding="utf-8") as file:
-            noted = json.load(file)
+            text = file.read()
     except FileNotFoundError:
         return None
+    if not text.endswith("}"):
+        return None  # a power cut came before it was on the disk, and ended the process too
+    noted = json.loads(text)
     return Instance(
         id=noted["id"],
         pid=noted["pid"],

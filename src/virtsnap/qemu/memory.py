@@ -277,7 +277,10 @@ async def load(
             os.lseek(descriptor, header.stream_offset, os.SEEK_SET)
             filter = await Filter.start(header.format, descriptor, writing=False)
         transport = Transport(descriptor, path, header.stream_offset, filter, direct)
-        async with settings(monitor, way, channels, direct), monitor.events("MIGRATION") as listener:
+        async with (
+            settings(monitor, way, channels, direct, incoming=True),
+            monitor.events("MIGRATION") as listener,
+        ):
             async with migrate(monitor, "migrate-incoming", transport):
                 status = await arrived(monitor, listener, progress, filter)
             if status["status"] != "completed":

@@ -51,13 +51,19 @@ class Transport:
 
 @contextlib.asynccontextmanager
 async def settings(
-    monitor: Monitor, way: MemoryWay, channels: int = 0, direct: bool = False
+    monitor: Monitor, way: MemoryWay, channels: int = 0, direct: bool = False, *, incoming: bool = False
 ) -> AsyncIterator[None]:
-    """Migration set up for a file, and put back at the end, however it ends."""
-    before = await monitor.execute("query-migrate-parameters")
+    """Migration set up for a file, and put back at the end, however it ends.
+
+    `incoming`: the memory comes in, for which no limit counts.
+    """
+    before = None if incoming else await monitor.execute("query-migrate-parameters")
     try:
         await set_capabilities(monitor, {"events": True, MAPPED: way.sparse, BACKGROUND: way.background})
-        await monitor.execute("migrate-set-parameters", max_bandwidth=_UNLIMITED, downtime_limit=_DOWNTIME_MS)
+        if before is not None:
+            await monitor.execute(
+                "migrate-set-parameters", max_bandwidth=_UNLIMITED, downtime_limit=_DOWNTIME_MS
+            )
         if channels:
             await set_capability(monitor, "multifd", True)
             await monitor.execute("migrate-set-parameters", multifd_channels=channels)
@@ -71,11 +77,12 @@ async def settings(
             if channels:
                 await set_capability(monitor, "multifd", False)
             await plain_settings(monitor)
-            await monitor.execute(
-                "migrate-set-parameters",
-                max_bandwidth=before["max-bandwidth"],
-                downtime_limit=before["downtime-limit"],
-            )
+            if before is not None:
+                await monitor.execute(
+                    "migrate-set-parameters",
+                    max_bandwidth=before["max-bandwidth"],
+                    downtime_limit=before["downtime-limit"],
+                )
 
 
 async def plain_settings(monitor: Monitor) -> None:

@@ -23,7 +23,8 @@ async def gather(world: World, *, starts: bool = False, record: DomainRecord | N
     store, next_id = world.store, 0
     record = record or world.record()
     if starts:
-        with store.transaction() as tx:
+        # The journal that names it is durable, and this with it.
+        with store.transaction(durable=False) as tx:
             next_id = tx.next_domain_id()
     monitor = await world.monitor()
     # The QEMU that runs, not the one that is installed by now.

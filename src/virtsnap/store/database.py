@@ -2,7 +2,8 @@
 
 Reads (`reads`) may happen at any time and see the last commit, and within a transaction also what it
 wrote. Writes (`transaction`) need `with store.transaction() as tx`; it commits as a whole, or nothing of it
-happened. WAL with synchronous=FULL: when the block is left, the change survives a power cut.
+happened. WAL with synchronous=FULL: when the block is left, the change survives a power cut, unless the
+caller does without.
 
 Two rules for callers: no `await` inside a transaction (calls are short and block), and no transaction
 inside another one.
@@ -67,12 +68,18 @@ class Store(Reads):
                 self._compare_anew(None)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """All or nothing. Waits until no other process is within its own transaction."""
+    def transaction(self, *, durable: bool = True) -> Iterator[Transaction]:
+        """All or nothing. Waits until no other process is within its own transaction.
+
+        Without `durable` nobody waits for the disk, and a power cut may take it back: right for what
+        describes processes, which a power cut ends too. Whatever is written durably afterwards makes this
+        durable as well. Other processes see it at once, and a crash of ours leaves it.
+        """
         with self._lock, translated(self.path):
             connection = self._connection()
             if connection.in_transaction:
                 raise RuntimeError("a transaction of this store is already open")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 transaction = Transaction(self, connection)

@@ -13,11 +13,12 @@ from pathlib import Path
 from virtsnap.model.errors import ErrorCode, Failed
 
 
-def write_atomic(path: Path | str, data: bytes | str, mode: int = 0o600) -> None:
+def write_atomic(path: Path | str, data: bytes | str, mode: int = 0o600, *, durable: bool = True) -> None:
     """Replace `path` by `data` (text is written as UTF-8) with permission bits `mode`.
 
-    When it returns, the content and its name are durable. When it raises, the old file is as it was and
-    no temporary file is left, except after SIGKILL: then a file named `.NAME.*.tmp` may stay.
+    When it returns, the content and its name are durable; without `durable` a power cut may leave an empty
+    file. When it raises, the old file is as it was and no temporary file is left, except after SIGKILL: then
+    a file named `.NAME.*.tmp` may stay.
 
     Raises Failed (code 38, outcome undone) with the system's message.
     """
@@ -31,13 +32,15 @@ def write_atomic(path: Path | str, data: bytes | str, mode: int = 0o600) -> None
                 os.fchmod(file.fileno(), mode)
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        fsync_path(path.parent)
+        if durable:
+            fsync_path(path.parent)
     except OSError as error:
         raise _failed(f"cannot write data to file '{path}'", error) from error
 
