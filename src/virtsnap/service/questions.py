@@ -13,7 +13,8 @@ from weakref import WeakValueDictionary
 from virtsnap.engine.world import query_path
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import OperationInvalid
-from virtsnap.qemu.monitor import Monitor, MonitorLost
+from virtsnap.qemu import question
+from virtsnap.qemu.monitor import MonitorLost
 
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 _asked: dict[tuple[str, str], asyncio.Future[Any]] = {}
@@ -65,7 +66,6 @@ async def _ask(run_dir: str, command: str, arguments: dict[str, Any], seconds: f
         turn = _turns[run_dir] = asyncio.Lock()
     async with turn:
         try:
-            async with await Monitor.connect(query_path(run_dir), timeout=seconds) as monitor:
-                return await monitor.execute_raw(command, arguments)
+            return await question.ask(query_path(run_dir), command, arguments, timeout=seconds)
         except MonitorLost as error:
             raise OperationInvalid("domain is not running") from error
