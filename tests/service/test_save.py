@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from pathlib import Path
@@ -24,7 +26,7 @@ from virtsnap.model.errors import (
     VirtsnapError,
 )
 from virtsnap.model.flags import DomainList, DomainSaveRestore, DomainUndefine
-from virtsnap.qemu import memory
+from virtsnap.qemu import capabilities, mapped, memory
 
 pytestmark = pytest.mark.real
 
@@ -50,6 +52,50 @@ async def test_saved_and_restored(bare: BareDomain, format: str) -> None:
     assert await reason(bare) is Reason.RUNNING_RESTORED
     assert path.read_bytes() == before
     await assert_whole(bare, "state")
+
+
+def _guest_memory(pid: int, offset: int) -> int | None:
+    """Where a process has mapped a file without a name from that offset on."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if int(fields[2], 16) == offset and fields[-1].endswith("(deleted)"):
+            return int(fields[0].split("-")[0], 16)
+    return None
+
+
+@pytest.mark.parametrize("shares", [True, False])
+async def test_a_restored_guest_does_not_hang_on_the_users_file(
+    bare: BareDomain, monkeypatch: pytest.MonkeyPatch, shares: bool
+) -> None:
+    def share(source: int, target: int) -> None:
+        """What XFS and Btrfs do without copying."""
+        if not shares:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        os.sendfile(target, source, 0, os.fstat(source).st_size)
+
+    monkeypatch.setattr(mapped, "share_blocks", share)
+    service, path = bare.service, bare.folder / "state"
+    await bare.start()
+    await service.save(bare.uuid, str(path), image_format="sparse")
+    version = (await capabilities.probe()).version
+    place = mapped.mappable(str(path), memory.read_header(str(path)), version)
+    if place is None:
+        pytest.skip("this QEMU reads memory images, and does not map them")
+    before = path.read_bytes()
+    await service.restore(str(path), flags=DomainSaveRestore.PAUSED)
+    [pid] = bare.processes()
+    at = _guest_memory(pid, place.offset)
+    assert (at is not None) is shares
+    if at is not None:
+        path.write_bytes(bytes(len(before)))
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
+            file.seek(at)
+            low = file.read(640 << 10)
+        assert low == before[place.offset : place.offset + len(low)]
+        assert any(low)
+    await service.resume(bare.uuid)
+    assert await bare.state() is DomainState.RUNNING
+    assert sorted(bare.files()) == ["state", "vda.qcow2", "vdb.qcow2"]
 
 
 async def test_a_paused_domain_stays_paused_unless_somebody_wishes_otherwise(bare: BareDomain) -> None:

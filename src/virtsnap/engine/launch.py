@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from virtsnap.model.domain import Instance
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.model.facts import MappedMemory
 from virtsnap.model.frozen import dataclass
-from virtsnap.qemu import capabilities, images, process
+from virtsnap.qemu import capabilities, images, mapped, process
 from virtsnap.qemu.monitor import Monitor
 from virtsnap.store.files import write_atomic
 
@@ -60,7 +61,11 @@ async def start(
     _make_variable_store(definition)
     _make_folder(run_dir)
     sockets: list[socket.socket] = []
+    pages: list[int] = []
     try:
+        if memory is not None and memory.shared:
+            pages.append(_own_copy(memory.path))
+            memory = replace(memory, path=f"/proc/self/fd/{pages[0]}")
         sockets = [process.listen(monitor_path(run_dir)), process.listen(query_path(run_dir))]
         _make_event_log(run_dir, caps)
         line = command_line(
@@ -82,7 +87,7 @@ async def start(
         log_path = _log_path(world, definition)
         spawned = process.spawn(
             line.argv,
-            pass_fds=[s.fileno() for s in sockets],
+            pass_fds=[*(s.fileno() for s in sockets), *pages],
             log_path=log_path,
             cwd=run_dir,
             env={**os.environ, **line.env},
@@ -104,6 +109,9 @@ async def start(
             sock.close()
         await end(world, run_dir)
         raise
+    finally:
+        for descriptor in pages:
+            os.close(descriptor)
     return instance
 
 
@@ -143,6 +151,13 @@ def started(run_dir: str, domain_xml: str) -> tuple[Instance, str]:
     if vnc := noted.get("vnc"):  # a release before did not note it
         definition = definition.with_vnc(vnc[1], vnc[0])
     return instance, definition.with_console_paths(noted["character_devices"]).to_xml()
+
+
+def _own_copy(path: str) -> int:
+    try:
+        return mapped.own_copy(path)
+    except OSError as error:
+        raise Failed(f"Failed to copy '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR) from error
 
 
 def _make_folder(run_dir: str) -> None:

@@ -64,6 +64,8 @@ class MappedMemory:
     path: str
     offset: int
     length: int
+    shared: bool = False
+    """The file is somebody else's, who may write over it: QEMU gets a copy that shares its blocks."""
 
 
 @dataclass(frozen=True)

@@ -115,16 +115,23 @@ async def with_memory_image(facts: DomainFacts, snapshot: Snapshot, cache: Path)
     return replace(facts, mappable=await mappable_memory(snapshot.memory_file, definition, cache))
 
 
-async def mappable_memory(path: str, definition: DomainDefinition, cache: Path) -> MappedMemory | None:
+async def mappable_memory(
+    path: str, definition: DomainDefinition, cache: Path, *, shared: bool = False
+) -> MappedMemory | None:
     """The guest's pages in a memory image, if the QEMU that the definition names can map them.
 
+    `shared`: others may write over the file, so that it takes a file system that copies without copying.
     Quiet about what is wrong with the image or the emulator: whoever needs them will say it.
     """
     if definition.element.find("memoryBacking") is not None:
         return None  # locked, or of a special kind: that is what it is to be
     try:
         version = (await capabilities.probe(definition.emulator, cache=cache)).version
-        return mapped.mappable(path, memory.read_header(path), version)
+        found = mapped.mappable(path, memory.read_header(path), version)
+        if found is not None and shared:
+            os.close(mapped.own_copy(path))
+            return replace(found, shared=True)
+        return found
     except (VirtsnapError, OSError):
         return None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import uuid as uuids
 from typing import TYPE_CHECKING
 
 from virtsnap.model.errors import OperationFailed, XmlError
@@ -54,6 +52,9 @@ class CloneCalls(SnapshotCalls):
         return DomainHandle(record.uuid, name, record.instance.id if record.instance else None)
 
     def _identity(self, name: str) -> Identity:
+        import secrets
+        import uuid as uuids
+
         from virtsnap.machine.identity import Identity
 
         tails = (secrets.token_bytes(3) for _ in range(64))

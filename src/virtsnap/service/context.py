@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import uuid as uuids
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -158,6 +157,8 @@ class Context:
 
     async def completed(self, definition: DomainDefinition) -> DomainDefinition:
         """With everything that libvirt fills in when it is defined. Raises ConfigUnsupported, XmlError."""
+        import uuid as uuids
+
         from virtsnap.machine.complete import complete
         from virtsnap.machine.host import Host
         from virtsnap.qemu.firmware import installed_firmwares

@@ -9,7 +9,6 @@ import socket
 import stat
 import tempfile
 import time
-import uuid as uuids
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import IntFlag
@@ -142,6 +141,8 @@ class DomainCalls(Context):
 
     async def lookup_by_uuid(self, uuid: str) -> DomainHandle:
         """Raises NoDomain, InvalidArg for what is not a uuid."""
+        import uuid as uuids
+
         try:
             canonical = str(uuids.UUID(uuid))
         except ValueError as error:

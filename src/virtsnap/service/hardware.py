@@ -6,7 +6,7 @@ Those that change the definition as well (`setmem --config`) change nothing else
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtsnap.formats.domain_xml import DomainDefinition
@@ -19,6 +19,7 @@ from virtsnap.model.errors import (
     OperationUnsupported,
 )
 from virtsnap.model.flags import DomainModification
+from virtsnap.model.frozen import dataclass
 from virtsnap.service.context import Context
 from virtsnap.service.questions import ask
 

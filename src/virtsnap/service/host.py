@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid as uuids
 from pathlib import Path
 
 from virtsnap.model.errors import ConfigUnsupported
@@ -193,6 +192,8 @@ def _number(cpu: int, name: str) -> int:
 
 def _host_uuid() -> str:
     """The machine's own, from what the system was installed with."""
+    import uuid as uuids
+
     try:
         return str(uuids.UUID(Path("/etc/machine-id").read_text().strip()))
     except (OSError, ValueError):

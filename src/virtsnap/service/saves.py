@@ -133,6 +133,7 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         """Bring back what a file holds; the file stays. A domain not defined becomes transient."""
         from virtsnap.formats.domain_xml import DomainDefinition
         from virtsnap.plan import save
+        from virtsnap.qemu.facts import mappable_memory
 
         self.writable("virDomainRestoreFlags")
         flag = save.check_flags(flags, "qemuDomainRestoreFlags", allowed=DomainSaveRestore(15))
@@ -141,6 +142,10 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         source = DomainDefinition.parse(header.xml)
         definition = await (self.completed(source) if xml is None else self._same_hardware(source, xml))
         request = _request(path, header, definition, flag, channels)
+        if not flag & DomainSaveRestore.BYPASS_CACHE and channels is None:
+            # The file is the user's, who may write over it.
+            cache = self.root / "cache"
+            request = replace(request, mapped=await mappable_memory(path, definition, cache, shared=True))
         assert definition.uuid is not None
         async with self._restoring(definition, progress) as world:
             await self._restore(world, request)
@@ -224,7 +229,7 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         completed = await self.completed(saved)
         request = _request(managed.path, header, completed, wish, None)
         if not flag & DomainStart.BYPASS_CACHE:
-            # The file is ours alone and goes; that of `restore` is the user's, who may write over it.
+            # The file is ours alone and goes.
             cache = self.root / "cache"
             request = replace(request, mapped=await mappable_memory(managed.path, completed, cache))
         used_up = (managed.path, managed.note)
