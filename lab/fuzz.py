@@ -17,7 +17,7 @@ from pathlib import Path
 
 from virtsnap.wire.errors import error_of, info_of
 from virtsnap.wire.events import event_of, message
-from virtsnap.wire.frames import Frame, FrameReader, Kind, ProtocolError, Status
+from virtsnap.wire.frames import Frame, FrameReader, Kind, ProtocolError, Status, whole
 from virtsnap.wire.keepalive import PING, PONG, Keepalive
 from virtsnap.wire.procedures import ERROR, HOLE, KEEPALIVE, PROGRAMS, Procedure
 from virtsnap.wire.values import Param, Value
@@ -166,6 +166,8 @@ def try_bytes(data: bytes, dice: random.Random) -> bool:
         frames = [*reader.feed(data[:cut]), *reader.feed(data[cut:])]
     except ProtocolError:
         return False
+    alone = whole(data)
+    assert alone is None or [alone] == frames
     understood = [_try_frame(frame) for frame in frames]
     return all(understood) and bool(frames)
 
