@@ -28,7 +28,7 @@ _HOST_KEYS = {
     "auto": ["-o", "StrictHostKeyChecking=accept-new"],
     "ignore": ["-o", "StrictHostKeyChecking=no"],
 }
-_REMOTE = re.compile(
+_REMOTE = (
     r"qemu(\+(?P<transport>unix|ssh|tls|tcp))?://"
     r"((?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9a-fA-F:.%]+\])?(:(?P<port>[0-9]{1,5}))?"
     r"/(?P<path>system|session)"
@@ -68,7 +68,7 @@ def parse_uri(uri: str | None) -> EmbedTarget | SocketTarget | SshTarget | TlsTa
         raise InvalidArg(f"URI '{uri}' does not include a driver name")
     if address.rstrip("/") == "qemu:///embed":
         return EmbedTarget(_root_of(uri, query))
-    match = _REMOTE.fullmatch(address)
+    match = re.fullmatch(_REMOTE, address)
     if match is None:
         raise InvalidArg(
             f"no connection driver available for {uri}: there are qemu:///embed?root=DIR,"

@@ -87,7 +87,7 @@ async def _migration_blockers(monitor: Monitor) -> tuple[str, ...]:
 async def with_files(facts: DomainFacts, paths: Iterable[str]) -> DomainFacts:
     """The picture, with what stat says of these paths and how much room their folders have."""
     paths = list(paths)
-    files = {path: await asyncio.to_thread(file_facts, path) for path in paths}
+    files = await asyncio.to_thread(lambda: {path: file_facts(path) for path in paths})
     folders = {os.path.dirname(path) for path in paths} - set(facts.free)
     free = {folder: size for folder in folders if (size := _free(folder)) is not None}
     return replace(facts, files={**facts.files, **files}, free={**facts.free, **free})
