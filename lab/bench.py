@@ -25,6 +25,7 @@ from lab.demo import Cost, Demo, DemoError
 from lab.domain import disk_targets
 from lab.sides import Side
 from tests.parity import oracle
+from tests.service.local_domain import processes_naming
 
 Figures = dict[str, str | float | None]
 """Step to seconds, or to a cell's text."""
@@ -139,7 +140,7 @@ class Bench(Demo):
             # The clones have sockets of their own.
             words = ["clone", self.name, "base", "clone", "--count", str(count), "--start"]
             self.costs.append(Cost("clone", self._side.run(*words) / count))
-            shares = [_share(pid) for pid in _processes("guest=clone-")]
+            shares = [_share(pid) for pid in processes_naming("guest=clone-")]
             self.costs += [Cost(f"memory {share}", 0.0, size=share) for share in shares]
             for number in range(1, count + 1):
                 self.costs.append(Cost(f"discard {number}", self._side.run("discard", f"clone-{number}")))
@@ -161,18 +162,6 @@ class Bench(Demo):
             )
             for kind, costs in kinds.items()
         ]
-
-
-def _processes(mark: str) -> list[int]:
-    """Pids of QEMUs whose command line holds `mark`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                line = (entry / "cmdline").read_bytes()
-                if mark.encode() in line and b"qemu-system" in line:
-                    found.append(int(entry.name))
-    return found
 
 
 def _share(pid: int) -> int:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtsnap.api.listing import lookup, select
+from virtsnap.api.listing import select
 from virtsnap.model.errors import BareInvalidArg, NoSnapshot
 from virtsnap.model.flags import SnapshotList as L
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState, SnapshotTree
@@ -65,7 +65,7 @@ def test_a_parent_that_is_not_known_makes_a_root() -> None:
 
 def test_unknown_names_and_flags_are_refused() -> None:
     with pytest.raises(NoSnapshot, match="no domain snapshot with matching name 'x'"):
-        lookup(TREE, "x")
+        TREE.lookup("x")
     with pytest.raises(NoSnapshot):
         select(TREE, 0, "x")
     with pytest.raises(BareInvalidArg, match="unsupported flags"):

@@ -7,28 +7,22 @@ disk.
 from __future__ import annotations
 
 import filecmp
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from lab.console import SyncConsole
 from lab.guest import GuestImage
 from lab.guest import build as build_guest
 from tests.parity import domains, oracle
-from tests.service.local_domain import kill_all, processes_naming, written
+from tests.parity.both import Both, running
+from tests.service.local_domain import written
 from virtsnap.formats.libvirt_files import definition_file
 
 pytestmark = [pytest.mark.parity, pytest.mark.guest]
 
-PROGRAM = Path(sys.executable).with_name("virtsnap")
 MEMORY = ("i0", "i1", "e0", "e1", "e2", "e3", "i2")
 OURS = "v2"
 FIRMWARE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
@@ -49,56 +43,18 @@ i0
 """
 
 
-@dataclass
-class Both:
-    """One domain, whichever of the two has it."""
+def on_disk(blklist: str) -> str:
+    """The marker on the disk of a domain that is shut off."""
+    found = re.search(r"vda +(/\S+)", blklist)
+    assert found is not None, blklist
+    return written(found[1], 4096).split(b"\n", 1)[0].decode()
 
-    folder: Path
-    libvirt: oracle.Oracle
 
-    def virsh(self, *words: str) -> str:
-        done = self.libvirt.virsh(list(words), cwd=self.folder, timeout=120)
-        assert done.returncode == 0, (words, done.stderr)
-        return done.stdout
-
-    def virtsnap(self, *words: str) -> str:
-        status, out, error = self.try_virtsnap(*words)
-        assert status == 0, (words, error)
-        return out
-
-    def try_virtsnap(self, *words: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [PROGRAM, "-c", f"qemu:///embed?root={self.folder}/root", *words],
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    def guest(self, command: str) -> str:
-        with SyncConsole(self.folder / "console") as console:
-            console.wait_ready(120)
-            return console.check(command)
-
-    def mark(self, name: str) -> None:
-        self.guest(f"mem put {name} && disk put vda {name}")
-
-    def marks(self) -> list[str]:
-        return self.guest("mem get; disk get vda").splitlines()
-
-    def on_disk(self, blklist: str) -> str:
-        """The marker on the disk of a domain that is shut off."""
-        found = re.search(r"vda +(/\S+)", blklist)
-        assert found is not None, blklist
-        return written(found[1], 4096).split(b"\n", 1)[0].decode()
-
-    def own_all(self) -> None:
-        """What we have made as root belongs to the daemon's user from now on."""
-        for path in self.folder.iterdir():
-            if path.is_file():
-                self.libvirt.own(path)
+def own_all(both: Both) -> None:
+    """What we have made as root belongs to the daemon's user from now on."""
+    for path in both.folder.iterdir():
+        if path.is_file():
+            both.libvirt.own(path)
 
 
 @pytest.fixture(name="guest", scope="module")
@@ -111,23 +67,8 @@ def _guest() -> GuestImage:
 
 @pytest.fixture
 def both(guest: GuestImage) -> Iterator[Both]:
-    # A short path, since sockets are in it.
-    with tempfile.TemporaryDirectory(prefix="vs-im-") as name:
-        os.chmod(name, 0o755)
-        daemon, folder = Path(name, "d"), Path(name, "g")
-        daemon.mkdir()
-        folder.mkdir()
-        with oracle.running(daemon) as libvirt:
-            libvirt.own(folder)
-            made = domains.build(["vm", "guest", "vda=a.qcow2"], folder, guest)
-            for image in made.images:
-                words = ["qemu-img", "create", "-q", "-f", image.format, str(image.path), "16M"]
-                libvirt.run(words).check_returncode()
-            (folder / "vm.xml").write_text(made.xml)
-            try:
-                yield Both(folder, libvirt)
-            finally:
-                kill_all(processes_naming(folder))
+    with running(guest, patience=120) as both:
+        yield both
 
 
 def _grow(both: Both) -> None:
@@ -172,7 +113,7 @@ def _check_all(both: Both, program: str, order: tuple[str, ...]) -> None:
             time.sleep(1.005 - time.time() % 1)
         run("snapshot-revert", "vm", name)
         second = int(time.time())
-        found = both.marks() if name in MEMORY else [both.on_disk(run("domblklist", "vm"))] * 2
+        found = both.marks() if name in MEMORY else [on_disk(run("domblklist", "vm"))] * 2
         assert found == [name] * 2, (program, name)
 
 
@@ -220,7 +161,7 @@ def test_there_and_back(both: Both) -> None:
     both.virtsnap("destroy", "vm")
     with both.libvirt.stopped():
         report = both.virtsnap("export-libvirt", "vm", *folders)
-        both.own_all()
+        own_all(both)
     assert "going back to it, libvirt overwrites" in report
     assert "snapshot 'v3': its memory was written here, in the format 'sparse'" in report
     assert "load of migration failed" in both.libvirt.virsh(["snapshot-revert", "vm", "v3"]).stderr
@@ -279,7 +220,7 @@ def test_uefi_variables(both: Both) -> None:
     scribble(5)
     with both.libvirt.stopped():
         report = both.virtsnap("export-libvirt", "uefi", *folders)
-        both.own_all()
+        own_all(both)
     assert f"snapshot 's4': '{store}' has no internal snapshot of that name" in report
     assert "snapshot 's1'" not in report
     for number in (1, 2):
@@ -302,6 +243,6 @@ def test_managed_saves(both: Both) -> None:
     both.virtsnap("managedsave", "bare")
     with both.libvirt.stopped():
         both.virtsnap("export-libvirt", "bare", *folders)
-        both.own_all()
+        own_all(both)
     both.virsh("start", "bare")
     assert both.virsh("domstate", "bare", "--reason") == "running (restored)\n\n"

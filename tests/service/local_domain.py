@@ -240,8 +240,8 @@ async def ended(process: asyncio.subprocess.Process) -> Result:
     return Result(process.returncode, out.decode(), err.decode())
 
 
-def processes_naming(folder: Path) -> list[int]:
-    """The pids of all other processes whose command line names the folder."""
+def processes_naming(what: Path | str) -> list[int]:
+    """The pids of all other processes whose command line names it: a folder, as a rule."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -250,7 +250,7 @@ def processes_naming(folder: Path) -> list[int]:
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue  # it has just ended
-        if os.fsencode(folder) in command:
+        if os.fsencode(what) in command:
             found.append(int(entry.name))
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from virtsnap.model.errors import BareInvalidArg, NoSnapshot
+from virtsnap.model.errors import BareInvalidArg
 from virtsnap.model.flags import SnapshotList
 from virtsnap.model.snapshot import Snapshot, SnapshotState, SnapshotTree
 
@@ -19,13 +19,6 @@ _METADATA = SnapshotList.METADATA | SnapshotList.NO_METADATA
 _STATE = SnapshotList.INACTIVE | SnapshotList.ACTIVE | SnapshotList.DISK_ONLY
 _LOCATION = SnapshotList.INTERNAL | SnapshotList.EXTERNAL
 _FILTERS = int(_LEAF | _METADATA | _STATE | _LOCATION)
-
-
-def lookup(tree: SnapshotTree, name: str) -> Snapshot:
-    """The snapshot of that name. Raises NoSnapshot."""
-    if name not in tree:
-        raise NoSnapshot(f"no domain snapshot with matching name '{name}'")
-    return tree[name]
 
 
 def select(tree: SnapshotTree, flags: int = 0, start: str | None = None) -> list[Snapshot]:
@@ -39,7 +32,7 @@ def select(tree: SnapshotTree, flags: int = 0, start: str | None = None) -> list
         raise BareInvalidArg(f"unsupported flags (0x{flags & ~_KNOWN:x}) in function select")
     children = children_of(tree)
     if start is not None:
-        lookup(tree, start)
+        tree.lookup(start)
         found = _walk(children.get(start, ()), children) if flags & _FIRST else children.get(start, [])
     else:
         roots = tree.roots()

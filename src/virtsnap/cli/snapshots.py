@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from virtsnap.api.listing import lookup
 from virtsnap.cli.args import Args
 from virtsnap.cli.errors import CliError
 from virtsnap.cli.session import Session
@@ -33,7 +32,7 @@ async def chosen(
     service = await session.service()
     tree = await service.snapshot_tree(domain.uuid)
     if name is not None:
-        return domain, tree, lookup(tree, name).name
+        return domain, tree, tree.lookup(name).name
     if tree.current is None:
         raise NoSnapshot("the domain does not have a current snapshot")
     return domain, tree, tree.current

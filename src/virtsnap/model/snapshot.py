@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from enum import Enum
 
+from virtsnap.model.errors import NoSnapshot
 from virtsnap.model.frozen import dataclass
 
 
@@ -26,6 +27,11 @@ class SnapshotState(Enum):
     CRASHED = "crashed"
     PMSUSPENDED = "pmsuspended"
     DISK_SNAPSHOT = "disk-snapshot"
+
+    @property
+    def active(self) -> bool:
+        """The domain had a QEMU, so the snapshot should hold its memory."""
+        return self in (SnapshotState.RUNNING, SnapshotState.PAUSED, SnapshotState.PMSUSPENDED)
 
 
 class Location(Enum):
@@ -123,6 +129,12 @@ class SnapshotTree:
 
     def __getitem__(self, name: str) -> Snapshot:
         return self.snapshots[name]
+
+    def lookup(self, name: str) -> Snapshot:
+        """The snapshot of that name. Raises NoSnapshot."""
+        if name not in self:
+            raise NoSnapshot(f"no domain snapshot with matching name '{name}'")
+        return self[name]
 
     def __iter__(self) -> Iterator[Snapshot]:
         return iter(self.snapshots.values())

@@ -20,7 +20,6 @@ from virtsnap.machine.identity import Identity, renewed
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.errors import (
     ConfigUnsupported,
-    NoSnapshot,
     OperationInvalid,
     OperationUnsupported,
     RevertRisky,
@@ -28,7 +27,7 @@ from virtsnap.model.errors import (
 )
 from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
 from virtsnap.model.frozen import dataclass
-from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
+from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import (
     AddDomain,
     CopyImage,
@@ -43,11 +42,9 @@ from virtsnap.model.steps import (
 )
 from virtsnap.plan.align import overlay_path
 from virtsnap.plan.exclusive import VARIABLE_STORE, held_alone
-from virtsnap.plan.images import frozen_images
+from virtsnap.plan.images import check_frozen, frozen_images, overlay_on
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, strip_copies
 from virtsnap.plan.nvram import nvram_paths
-
-_ACTIVE = (SnapshotState.RUNNING, SnapshotState.PAUSED, SnapshotState.PMSUSPENDED)
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class CloneRequest:
 
 def paths_of(facts: DomainFacts, request: CloneRequest) -> tuple[str, ...]:
     """The paths that `plan_clone` needs the facts of."""
-    snapshot = _lookup(facts, request)
+    snapshot = facts.tree.lookup(request.snapshot)
     name = request.identity.name
     paths = [overlay_path(path, name) for path in frozen_images(snapshot).values()]
     if snapshot.memory_file is not None:
@@ -81,7 +78,7 @@ def paths_of(facts: DomainFacts, request: CloneRequest) -> tuple[str, ...]:
 
 def plan_clone(facts: DomainFacts, request: CloneRequest) -> Plan:
     """The steps that make the new domain. Raises Refused and its kinds."""
-    snapshot = _lookup(facts, request)
+    snapshot = facts.tree.lookup(request.snapshot)
     _check(facts, snapshot)
     made = _Clone.of(facts, request, snapshot)
     prepare: list[Step] = [*made.files, *strip_copies(_without(facts, snapshot.name), made.tagged)]
@@ -112,12 +109,6 @@ def plan_clone(facts: DomainFacts, request: CloneRequest) -> Plan:
     )
 
 
-def _lookup(facts: DomainFacts, request: CloneRequest) -> Snapshot:
-    if request.snapshot not in facts.tree:
-        raise NoSnapshot(f"no domain snapshot with matching name '{request.snapshot}'")
-    return facts.tree[request.snapshot]
-
-
 def _check(facts: DomainFacts, snapshot: Snapshot) -> None:
     if snapshot.domain_xml is None:
         raise RevertRisky(f"snapshot '{snapshot.name}' lacks domain '{facts.record.name}' rollback info")
@@ -130,10 +121,7 @@ def _check(facts: DomainFacts, snapshot: Snapshot) -> None:
             f"disk '{disk.target}' is not part of snapshot '{snapshot.name}': two domains cannot write to it"
         )
     for target, path in frozen.items():
-        for image in facts.chain(path) or (None,):
-            if image is None or image.missing:
-                missing = path if image is None else image.path
-                raise SystemRefused(f"Cannot access storage file '{missing}': No such file or directory")
+        check_frozen(facts, path)
         if target in frozen_images(snapshot, Location.INTERNAL) and facts.record.active:
             raise OperationInvalid(
                 f"snapshot '{snapshot.name}' lies inside '{path}', which cannot be copied while domain "
@@ -160,7 +148,7 @@ class _Clone:
     @property
     def active(self) -> bool:
         """It starts from memory."""
-        return self.snapshot.state in _ACTIVE
+        return self.snapshot.state.active
 
     @property
     def loads_internal(self) -> bool:
@@ -174,7 +162,7 @@ class _Clone:
         files: list[Step] = []
         images: list[tuple[str, ImageRole]] = []
         overlays = {
-            target: _overlay(facts, path, _free(facts, overlay_path(path, identity.name)))
+            target: overlay_on(facts, path, _free(facts, overlay_path(path, identity.name)))
             for target, path in frozen_images(snapshot, Location.EXTERNAL).items()
         }
         tagged = tuple(
@@ -202,7 +190,7 @@ class _Clone:
         if snapshot.inactive_domain_xml is not None:
             inactive = _onto(renewed(DomainDefinition.parse(snapshot.inactive_domain_xml), identity), copies)
         config = _onto(inactive, tops)
-        live = _onto(frozen, tops) if snapshot.state in _ACTIVE else config
+        live = _onto(frozen, tops) if snapshot.state.active else config
         _check_alone(live)
         kept = replace(
             snapshot,
@@ -229,19 +217,6 @@ def _entry(entry: SnapshotDisk, overlays: dict[str, CreateOverlay]) -> SnapshotD
     if overlay is None:
         return entry
     return replace(entry, type="file", path=overlay.path, format=overlay.format)
-
-
-def _overlay(facts: DomainFacts, base: str, path: str) -> CreateOverlay:
-    image = facts.images[base]
-    return CreateOverlay(
-        path=path,
-        format="qcow2",
-        size=image.virtual_size,
-        backing=base,
-        backing_format=image.format,
-        cluster_size=image.cluster_size if image.format == "qcow2" else None,
-        extended_l2=image.extended_l2 and image.format == "qcow2",
-    )
 
 
 def _free(facts: DomainFacts, path: str) -> str:

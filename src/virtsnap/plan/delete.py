@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.domain import DomainRecord
-from virtsnap.model.errors import NoSnapshot, OperationFailed, OperationUnsupported, SystemRefused
+from virtsnap.model.errors import OperationFailed, OperationUnsupported, SystemRefused
 from virtsnap.model.facts import DomainFacts
 from virtsnap.model.flags import SnapshotDelete as Flag
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotTree
@@ -29,6 +29,7 @@ from virtsnap.plan.images import (
     check_chain,
     definition_images,
     disks_of,
+    frozen_by,
     frozen_images,
     growth,
 )
@@ -48,8 +49,7 @@ def check_flags(flags: int) -> Flag:
 def plan_delete(facts: DomainFacts, request: DeleteRequest) -> Plan:
     """The steps that forget the snapshots. Raises Refused and its kinds."""
     tree, name = facts.tree, request.name
-    if name not in tree:
-        raise NoSnapshot(f"no domain snapshot with matching name '{name}'")
+    tree.lookup(name)
     doomed = _doomed(tree, request)
     gone = {snapshot.name for snapshot in doomed}
     left = _reparented(tree, gone)
@@ -204,8 +204,7 @@ def _plan(
 
 def _lost_if_given_up(facts: DomainFacts, collapse: Collapse) -> bool:
     """Whether a layer that no snapshot names is taken in: after a failure nothing would lead to it."""
-    named = {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
-    return not named.issuperset(collapse.absorbed)
+    return not frozen_by(facts.tree).issuperset(collapse.absorbed)
 
 
 def _write(
@@ -313,7 +312,7 @@ def _given_up(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapsh
     whole = (Location.EXTERNAL, Location.MANUAL)
     kept = {path for snapshot in left.values() for path in frozen_images(snapshot, *whole).values()}
     kept |= {s.memory_file for s in left.values() if s.memory_file is not None}
-    files = {path for snapshot in doomed for path in frozen_images(snapshot).values()} - kept
+    files = frozen_by(doomed) - kept
     memory = {s.memory_file for s in doomed if s.memory_file is not None} - kept
     standing = {image.path for path in files for image in facts.chain(path)}
     return sorted((standing | memory) & set(facts.owned))

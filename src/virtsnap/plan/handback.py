@@ -25,7 +25,7 @@ from virtsnap.model.frozen import dataclass
 from virtsnap.model.libvirt import Document, FoundFile, LibvirtFiles, LibvirtReport, MemoryImage
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotState
 from virtsnap.plan.create import check_name
-from virtsnap.plan.images import definition_images, disks_of, frozen_images
+from virtsnap.plan.images import definition_images, disks_of, frozen_by, frozen_images
 from virtsnap.plan.libvirt_tree import check_domain_name, found_snapshots, stale_chains
 from virtsnap.plan.nvram import nvram_paths
 
@@ -260,10 +260,14 @@ def _unloadable(snapshot: Snapshot, memory: Mapping[str, MemoryImage]) -> Iterat
         )
 
 
+def _named(facts: DomainFacts) -> set[str]:
+    """Images that the definition or a snapshot names."""
+    return set(definition_images(facts.record.config_xml)) | frozen_by(facts.tree)
+
+
 def _shared(facts: DomainFacts) -> Iterator[str]:
     """Bases that stay because several stand on them, and nothing names."""
-    named = set(definition_images(facts.record.config_xml))
-    named |= {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
+    named = _named(facts)
     for path, role in sorted(facts.owned.items()):
         if role not in (ImageRole.OVERLAY, ImageRole.ORIGIN) or path in named or path not in facts.images:
             continue
@@ -278,9 +282,7 @@ def _shared(facts: DomainFacts) -> Iterator[str]:
 
 def _deep(facts: DomainFacts) -> Iterator[str]:
     """Chains that libvirt does not follow."""
-    tops = set(definition_images(facts.record.config_xml))
-    tops |= {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
-    deepest = max((len(facts.chain(path)) for path in tops), default=0)
+    deepest = max((len(facts.chain(path)) for path in _named(facts)), default=0)
     if deepest > _DEEPEST:
         yield (
             f"a chain of {deepest} images: libvirt starts none of more than {_DEEPEST}; "

@@ -19,7 +19,7 @@ Images that are not ours, such as a template below the origin, are never touched
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from virtsnap.formats import xml_text
@@ -28,7 +28,7 @@ from virtsnap.formats.kept import Kept, digest
 from virtsnap.model.errors import SystemRefused
 from virtsnap.model.facts import DomainFacts, ImageFacts, ImageRole
 from virtsnap.model.snapshot import Location, Snapshot
-from virtsnap.model.steps import MergeImages, RelinkBacking
+from virtsnap.model.steps import CreateOverlay, MergeImages, RelinkBacking
 
 SPARE = 16 << 20
 """Bytes that a merge must leave free: metadata of the image, and the store's own writes."""
@@ -68,6 +68,11 @@ def frozen_images(snapshot: Snapshot, *kept: Location) -> dict[str, str]:
     }
 
 
+def frozen_by(snapshots: Iterable[Snapshot]) -> set[str]:
+    """Every image that holds the content of one of them."""
+    return {path for snapshot in snapshots for path in frozen_images(snapshot).values()}
+
+
 def definition_images(*xml_texts: str | None) -> dict[str, str]:
     """By image path, the disk target that uses it in any of the definitions."""
     return {
@@ -89,13 +94,33 @@ def check_chain(facts: DomainFacts, path: str) -> None:
             raise SystemRefused(f"Cannot access {what}: {image.problem or 'No such file or directory'}")
 
 
+def check_frozen(facts: DomainFacts, path: str) -> None:
+    """Refuse a frozen image that was not found, or that `check_chain` refuses. Raises SystemRefused."""
+    if path not in facts.images:
+        raise SystemRefused(f"Cannot access storage file '{path}': No such file or directory")
+    check_chain(facts, path)
+
+
+def overlay_on(facts: DomainFacts, base: str, path: str) -> CreateOverlay:
+    """The step that makes `path` a qcow2 overlay of the shape of `base`."""
+    image = facts.images[base]
+    return CreateOverlay(
+        path=path,
+        format="qcow2",
+        size=image.virtual_size,
+        backing=base,
+        backing_format=image.format,
+        cluster_size=image.cluster_size if image.format == "qcow2" else None,
+        extended_l2=image.extended_l2 and image.format == "qcow2",
+    )
+
+
 def left_behind(facts: DomainFacts, config_xml: str) -> tuple[str, ...]:
     """Images of ours that a new definition no longer names, and what they stand on: the user's from now on.
 
     He has taken the disk out with what is on it; nothing will lead to that image, so what is below it stays.
     """
-    kept = {path for snapshot in facts.tree for path in frozen_images(snapshot).values()}
-    kept |= set(definition_images(config_xml))
+    kept = frozen_by(facts.tree) | set(definition_images(config_xml))
     dropped = set(definition_images(facts.record.config_xml)) - kept
     return tuple(
         sorted(

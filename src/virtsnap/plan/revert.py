@@ -18,7 +18,6 @@ from virtsnap.model.errors import (
     ConfigUnsupported,
     Damaged,
     InternalRefused,
-    NoSnapshot,
     OperationInvalid,
     OperationUnsupported,
     RevertRisky,
@@ -45,12 +44,11 @@ from virtsnap.model.steps import (
 from virtsnap.plan.align import overlay_path
 from virtsnap.plan.announce import agent_awaited, stopped, told
 from virtsnap.plan.exclusive import held_alone
-from virtsnap.plan.images import ImageGraph, check_chain, frozen_images
+from virtsnap.plan.images import ImageGraph, check_frozen, frozen_images, overlay_on
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, stood_on, strip_copies
 from virtsnap.plan.nvram import reset_nvram, restore_nvram
 from virtsnap.plan.requests import RevertRequest, exclusive, known_flags
 
-_ACTIVE = (SnapshotState.RUNNING, SnapshotState.PAUSED, SnapshotState.PMSUSPENDED)
 _INACTIVE = (
     SnapshotState.SHUTDOWN,
     SnapshotState.SHUTOFF,
@@ -71,7 +69,7 @@ def check_flags(flags: int) -> Flag:
 
 def paths_of(facts: DomainFacts, request: RevertRequest) -> tuple[str, ...]:
     """The paths that `plan_revert` needs the facts of."""
-    snapshot = _lookup(facts, request)
+    snapshot = facts.tree.lookup(request.name)
     paths = [
         candidate
         for source in frozen_images(snapshot, Location.EXTERNAL, Location.INTERNAL).values()
@@ -84,19 +82,13 @@ def paths_of(facts: DomainFacts, request: RevertRequest) -> tuple[str, ...]:
 
 def plan_revert(facts: DomainFacts, request: RevertRequest) -> Plan:
     """The steps that bring the snapshot's state back. Raises Refused and its kinds."""
-    snapshot = _lookup(facts, request)
+    snapshot = facts.tree.lookup(request.name)
     _check(facts, request, snapshot)
     target = _Target.of(facts, request, snapshot)
     in_place = any(image.copy is None for image in target.internal)
     # A QEMU reads the UEFI variables when it starts.
     late = target.alone or in_place or (target.starts and target.nvram)
     return _stop_first(facts, target) if late else _prepare_first(facts, target)
-
-
-def _lookup(facts: DomainFacts, request: RevertRequest) -> Snapshot:
-    if request.name not in facts.tree:
-        raise NoSnapshot(f"no domain snapshot with matching name '{request.name}'")
-    return facts.tree[request.name]
 
 
 def _candidates(source: str, now: int) -> list[str]:
@@ -108,13 +100,13 @@ def _check(facts: DomainFacts, request: RevertRequest, snapshot: Snapshot) -> No
     if facts.jobs:
         raise OperationInvalid("domain has active block job")
     to_active = request.flags & (Flag.RUNNING | Flag.PAUSED)
-    if not facts.record.persistent and snapshot.state not in _ACTIVE and not to_active:
+    if not facts.record.persistent and not snapshot.state.active and not to_active:
         raise OperationInvalid(
             "transient domain needs to request run or pause to revert to inactive snapshot"
         )
     if snapshot.domain_xml is None:
         raise RevertRisky(f"snapshot '{snapshot.name}' lacks domain '{facts.record.name}' rollback info")
-    if facts.managed_save and not request.flags & Flag.FORCE and snapshot.state not in _ACTIVE:
+    if facts.managed_save and not request.flags & Flag.FORCE and not snapshot.state.active:
         raise RevertRisky(
             "snapshot without memory state, removal of existing managed saved state strongly "
             "recommended to avoid corruption"
@@ -124,11 +116,11 @@ def _check(facts: DomainFacts, request: RevertRequest, snapshot: Snapshot) -> No
             f"snapshot '{snapshot.name}' is of a guest that sleeps, which only its own wakeup lets run; "
             "revert without --running"
         )
-    if snapshot.state not in (*_ACTIVE, *_INACTIVE):
+    if not snapshot.state.active and snapshot.state not in _INACTIVE:
         raise InternalRefused(
             f"Invalid target domain state '{snapshot.state.value}'. Refusing snapshot reversion"
         )
-    if snapshot.state in _ACTIVE and not snapshot.full_system:
+    if snapshot.state.active and not snapshot.full_system:
         raise Damaged(f"snapshot '{snapshot.name}' says {snapshot.state.value} and holds no memory")
     _check_files(facts, snapshot)
 
@@ -142,10 +134,8 @@ def _check_files(facts: DomainFacts, snapshot: Snapshot) -> None:
             raise OperationUnsupported(
                 f"source disk for '{target}' is not a regular file, reverting to snapshot is not supported"
             )
-        if path not in facts.images:
-            raise SystemRefused(f"Cannot access storage file '{path}': No such file or directory")
-        check_chain(facts, path)
-    if snapshot.memory is Location.EXTERNAL and snapshot.state in _ACTIVE:
+        check_frozen(facts, path)
+    if snapshot.memory is Location.EXTERNAL and snapshot.state.active:
         assert snapshot.memory_file is not None
         file = facts.files.get(snapshot.memory_file, FileFacts(exists=False))
         if not file.exists:
@@ -180,23 +170,11 @@ def _overlays(facts: DomainFacts, snapshot: Snapshot, used: set[str]) -> tuple[_
     taken = set(facts.images) | facts.named_elsewhere
     for disk in DomainDefinition.parse(snapshot.domain_xml).disks:
         if disk.target in frozen and disk.target in used:
-            create = _overlay(facts, disk, frozen[disk.target], taken)
+            source = frozen[disk.target]
+            create = overlay_on(facts, source, _free_path(facts, disk.target, source, taken))
             taken.add(create.path)
             layers.append(_NewLayer(disk, create))
     return tuple(layers)
-
-
-def _overlay(facts: DomainFacts, disk: DomainDisk, source: str, taken: set[str]) -> CreateOverlay:
-    image = facts.images[source]
-    return CreateOverlay(
-        path=_free_path(facts, disk.target, source, taken),
-        format="qcow2",
-        size=image.virtual_size,
-        backing=source,
-        backing_format=image.format,
-        cluster_size=image.cluster_size if image.format == "qcow2" else None,
-        extended_l2=image.extended_l2 and image.format == "qcow2",
-    )
 
 
 def _free_path(facts: DomainFacts, target: str, source: str, taken: set[str]) -> str:
@@ -252,7 +230,7 @@ class _Target:
     @property
     def loads_internal(self) -> bool:
         """The memory comes out of an image."""
-        return self.snapshot.memory is Location.INTERNAL and self.snapshot.state in _ACTIVE
+        return self.snapshot.memory is Location.INTERNAL and self.snapshot.state.active
 
     @classmethod
     def of(
@@ -262,7 +240,7 @@ class _Target:
         snapshot: Snapshot,
     ) -> _Target:
         assert snapshot.domain_xml is not None
-        active = snapshot.state in _ACTIVE
+        active = snapshot.state.active
         starts = active or bool(request.flags & (Flag.RUNNING | Flag.PAUSED))
         if active:
             runs = not request.flags & Flag.PAUSED and (
@@ -308,7 +286,7 @@ def _reason(facts: DomainFacts, state: SnapshotState, starts: bool, runs: bool) 
         return Reason.SHUTOFF_FROM_SNAPSHOT if facts.record.active else facts.record.reason
     if state is SnapshotState.PMSUSPENDED and runs:
         return Reason.PMSUSPENDED_UNKNOWN
-    if state in _ACTIVE:
+    if state.active:
         return Reason.RUNNING_FROM_SNAPSHOT if runs else Reason.PAUSED_FROM_SNAPSHOT
     return Reason.RUNNING_BOOTED if runs else Reason.PAUSED_USER
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virtsnap.formats.kept import Kept
-from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NoSnapshot, NotCaptured
+from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NotCaptured
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotTree
 from virtsnap.service import schemas
@@ -39,10 +39,8 @@ class SnapshotCalls(Context):
             )
         if flags & 1:
             self.may_see_secrets("virDomainSnapshotGetXMLDesc")
-        tree = await self.snapshot_tree(uuid)
-        if name not in tree:
-            raise NoSnapshot(f"no domain snapshot with matching name '{name}'")
-        return _document(tree[name], bool(flags & 1), uuid)
+        snapshot = (await self.snapshot_tree(uuid)).lookup(name)
+        return _document(snapshot, bool(flags & 1), uuid)
 
     async def snapshot_create_xml(
         self,

@@ -6,7 +6,7 @@ import uuid as uuids
 from typing import TYPE_CHECKING, Literal, overload
 
 from virtsnap.api.aio.snapshot import DomainSnapshot
-from virtsnap.api.listing import lookup, select
+from virtsnap.api.listing import select
 from virtsnap.api.params import (
     SaveParams,
     copy_params,
@@ -528,7 +528,7 @@ class Domain:
     async def snapshotLookupByName(self, name: str, flags: int = 0) -> DomainSnapshot:
         """The snapshot of that name. Raises NoSnapshot."""
         tree = await self._service.snapshot_tree(self._handle.uuid)
-        return DomainSnapshot(self, lookup(tree, name).name)
+        return DomainSnapshot(self, tree.lookup(name).name)
 
     async def hasCurrentSnapshot(self, flags: int = 0) -> bool:
         """The domain's present state descends from a snapshot (virDomainHasCurrentSnapshot)."""

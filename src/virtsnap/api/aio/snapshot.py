@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Literal, overload
 
 from virtsnap.api.aio.cloning import Cloning
-from virtsnap.api.listing import lookup, select
+from virtsnap.api.listing import select
 from virtsnap.model.errors import NoSnapshot
 from virtsnap.service.interface import MadeSnapshot, PlanReport, ProgressCallback
 
@@ -77,7 +77,7 @@ class DomainSnapshot:
     async def getParent(self, flags: int = 0) -> DomainSnapshot:
         """The parent (virDomainSnapshotGetParent). Raises NoSnapshot for a root."""
         tree = await self._service.snapshot_tree(self._uuid)
-        parent = lookup(tree, self._name).parent
+        parent = tree.lookup(self._name).parent
         if parent is None:
             raise NoSnapshot(f"snapshot '{self._name}' does not have a parent")
         return DomainSnapshot(self._domain, parent)
@@ -85,11 +85,11 @@ class DomainSnapshot:
     async def isCurrent(self, flags: int = 0) -> bool:
         """The domain's present state descends from this one (virDomainSnapshotIsCurrent)."""
         tree = await self._service.snapshot_tree(self._uuid)
-        return lookup(tree, self._name).name == tree.current
+        return tree.lookup(self._name).name == tree.current
 
     async def hasMetadata(self, flags: int = 0) -> bool:
         """True: a snapshot without metadata has no object (virDomainSnapshotHasMetadata)."""
-        lookup(await self._service.snapshot_tree(self._uuid), self._name)
+        (await self._service.snapshot_tree(self._uuid)).lookup(self._name)
         return True
 
     async def listAllChildren(self, flags: int = 0) -> list[DomainSnapshot]:

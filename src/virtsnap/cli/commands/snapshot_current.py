@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from virtsnap.api.listing import lookup
 from virtsnap.cli.args import Args
 from virtsnap.cli.errors import CliError
 from virtsnap.cli.session import Session
@@ -19,7 +18,7 @@ async def _snapshot_current(session: Session, args: Args) -> None:
     tree = await service.snapshot_tree(domain.uuid)
     name = args.string("snapshotname")
     if name is not None:
-        snapshot = lookup(tree, name)
+        snapshot = tree.lookup(name)
         flags = SnapshotCreate.REDEFINE | SnapshotCreate.CURRENT
         if snapshot.state is SnapshotState.DISK_SNAPSHOT:
             flags |= SnapshotCreate.DISK_ONLY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from virtsnap.api.listing import lookup, select
+from virtsnap.api.listing import select
 from virtsnap.cli.args import Args
 from virtsnap.cli.errors import CliError
 from virtsnap.cli.session import Session
@@ -74,7 +74,7 @@ def _start(tree: SnapshotTree, args: Args) -> str | None:
             raise NoSnapshot("the domain does not have a current snapshot")
         return tree.current
     name = args.string("from")
-    return None if name is None else lookup(tree, name).name
+    return None if name is None else tree.lookup(name).name
 
 
 def _tree(found: Sequence[Snapshot], start: str | None) -> str:

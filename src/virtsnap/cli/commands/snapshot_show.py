@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtsnap.api.listing import lookup, select
+from virtsnap.api.listing import select
 from virtsnap.cli.args import Args
 from virtsnap.cli.errors import CliError
 from virtsnap.cli.session import Session
@@ -60,7 +60,7 @@ async def _dumpxml(session: Session, args: Args) -> None:
 
 async def _parent(session: Session, args: Args) -> None:
     _, tree, name = await chosen(session, args)
-    parent = lookup(tree, name).parent
+    parent = tree.lookup(name).parent
     if parent is None:
         raise CliError(f"snapshot '{name}' has no parent")
     session.print(parent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtsnap.api.listing import lookup, select
+from virtsnap.api.listing import select
 from virtsnap.model.errors import NoSnapshot
 from virtsnap.model.flags import SnapshotList
 from virtsnap.model.snapshot import Snapshot
@@ -89,7 +89,7 @@ async def domain_snapshot_lookup_by_name(
     session: Session, dom: WireDomain, name: str, flags: int
 ) -> WireSnapshot:
     only(flags, 0, "qemuDomainSnapshotLookupByName")
-    lookup(await session.service.snapshot_tree(dom.uuid_text), name)
+    (await session.service.snapshot_tree(dom.uuid_text)).lookup(name)
     return await session.snapshot(dom, name)
 
 
@@ -108,7 +108,7 @@ async def domain_snapshot_current(session: Session, dom: WireDomain, flags: int)
 
 async def domain_snapshot_get_parent(session: Session, snap: WireSnapshot, flags: int) -> WireSnapshot:
     only(flags, 0, "qemuDomainSnapshotGetParent")
-    parent = lookup(await session.service.snapshot_tree(snap.domain.uuid_text), snap.name).parent
+    parent = (await session.service.snapshot_tree(snap.domain.uuid_text)).lookup(snap.name).parent
     if parent is None:
         raise NoSnapshot(f"snapshot '{snap.name}' does not have a parent")
     return await session.snapshot(snap.domain, parent)
@@ -117,12 +117,12 @@ async def domain_snapshot_get_parent(session: Session, snap: WireSnapshot, flags
 async def domain_snapshot_is_current(session: Session, snap: WireSnapshot, flags: int) -> bool:
     only(flags, 0, "qemuDomainSnapshotIsCurrent")
     tree = await session.service.snapshot_tree(snap.domain.uuid_text)
-    return lookup(tree, snap.name).name == tree.current
+    return tree.lookup(snap.name).name == tree.current
 
 
 async def domain_snapshot_has_metadata(session: Session, snap: WireSnapshot, flags: int) -> bool:
     only(flags, 0, "qemuDomainSnapshotHasMetadata")
-    lookup(await session.service.snapshot_tree(snap.domain.uuid_text), snap.name)
+    (await session.service.snapshot_tree(snap.domain.uuid_text)).lookup(snap.name)
     return True
 
 
