@@ -24,7 +24,8 @@ class EventCalls(Context):
         again: set[str] = set()
 
         def news(uuid: str) -> None:
-            if self.readonly or not self.store.block_jobs(uuid, active=True):
+            # A short job may be over before whoever begins it has noted it: he is waited for.
+            if self.readonly or not (self.store.block_jobs(uuid, active=True) or self.store.journal(uuid)):
                 return
             if uuid in attending:
                 again.add(uuid)
