@@ -94,6 +94,8 @@ class User:
 
     domain: str
     snapshot: str | None = None
+    at_rest: bool = False
+    """A domain that does not run and has no snapshots, of a disk of its own: who deletes that knows it."""
 
     def __str__(self) -> str:
         of = f"domain '{self.domain}'"

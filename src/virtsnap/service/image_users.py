@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.storage import User
@@ -38,18 +39,20 @@ async def users(store: Store, path: str) -> list[User]:
             elif format is not None:
                 under = (await chain(source, format))[1:]
                 if any(os.path.realpath(image.path) == wanted for image in under):
-                    below.append(user)
+                    below.append(replace(user, at_rest=False))
     return direct + below
 
 
 def _named(store: Store, record: DomainRecord) -> Iterator[tuple[str, str | None, User]]:
     """(path, format of an image or None for what stands on nothing that others do not name, by whom)."""
+    snapshots = list(store.tree(record.uuid))
+    itself = User(record.name, at_rest=record.live_xml is None and not snapshots)
     for text in (record.live_xml, record.config_xml):
         if text is not None:
             for disk in disks_of(text):
                 if disk.source is not None:
-                    yield disk.source, disk.format, User(record.name)
-    for snapshot in store.tree(record.uuid):
+                    yield disk.source, disk.format, itself
+    for snapshot in snapshots:
         user = User(record.name, snapshot.name)
         frozen = set(frozen_images(snapshot).values())
         for disk in disks_of(snapshot.domain_xml) if snapshot.domain_xml is not None else ():
@@ -58,4 +61,4 @@ def _named(store: Store, record: DomainRecord) -> Iterator[tuple[str, str | None
         if snapshot.memory_file is not None:
             yield snapshot.memory_file, None, user
     for source in store.images(record.uuid):
-        yield source, None, User(record.name)
+        yield source, None, itself

@@ -289,9 +289,12 @@ class Storage:
         return replace(wish, backing_format=format, capacity=wish.capacity or below.virtual_size)
 
     async def delete(self, pool_name: str, name: str) -> None:
-        """Raises ResourceBusy when a domain or a snapshot needs it."""
+        """Raises ResourceBusy when a running domain, a snapshot or another image needs it.
+
+        A domain at rest is no hindrance: virt-manager deletes its disks first and it then.
+        """
         self._writable("virStorageVolDelete")
-        path = await self._free(pool_name, name)
+        path = await self._free(pool_name, name, rest=True)
         try:
             os.unlink(path)
         except OSError as error:
@@ -330,10 +333,10 @@ class Storage:
 
     # --- both ------------------------------------------------------------------------------------------
 
-    async def _free(self, pool_name: str, name: str) -> str:
-        """The path of a volume that nobody needs."""
+    async def _free(self, pool_name: str, name: str, *, rest: bool = False) -> str:
+        """The path of a volume that nobody needs; `rest`: but for domains at rest."""
         path = self.volume(pool_name, name).path
-        needed = await users(self._store, path)
+        needed = [user for user in await users(self._store, path) if not (rest and user.at_rest)]
         if needed:
             raise ResourceBusy(f"volume '{name}' is used by {needed[0]}")
         return path
