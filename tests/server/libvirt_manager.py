@@ -42,12 +42,9 @@ network = connection.networkEventRegisterAny(
 device = connection.nodeDeviceEventRegisterAny(
     None, libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, lambda *_: None, None
 )
-try:
-    connection.storagePoolEventRegisterAny(
-        None, libvirt.VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE, lambda *_: None, None
-    )
-except libvirt.libvirtError as error:
-    seen["pool events"] = error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT
+pool = connection.storagePoolEventRegisterAny(
+    None, libvirt.VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE, lambda *_: None, None
+)
 seen["empty"] = [
     connection.numOfNetworks(),
     connection.numOfDevices(None, 0),
@@ -75,5 +72,6 @@ seen["told"] = [list(one) for one in told]
 for number in ids:
     connection.domainEventDeregisterAny(number)
 connection.networkEventDeregisterAny(network)
+connection.storagePoolEventDeregisterAny(pool)
 connection.nodeDeviceEventDeregisterAny(device)
 print(json.dumps(seen))

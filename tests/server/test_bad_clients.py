@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import stat
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def test_what_is_no_frame_closes_the_connection(served: Served, noise: bytes) ->
         client.socket.sendall(noise)
         assert client.receive() is None
     _lives(served)
+
+
+def test_descriptors_that_come_are_passed_over(served: Served) -> None:
+    get_type = REMOTE["connect_get_type"].number
+    before = len(os.listdir(f"/proc/{served.process.pid}/fd"))
+    with Raw(served.socket) as client, open(os.devnull) as file:
+        client.open()
+        call = Frame(REMOTE.number, 1, get_type, Kind.CALL_WITH_FDS, 99, descriptors=2)
+        client.socket.sendall(call.pack())
+        for _ in range(call.descriptors):
+            socket.send_fds(client.socket, [b"\0"], [file.fileno()])
+        answer = client.receive()
+        assert answer is not None
+        assert (answer.serial, client.value(answer)) == (99, "QEMU")
+        assert client.call("connect_get_type") == "QEMU"
+        assert len(os.listdir(f"/proc/{served.process.pid}/fd")) == before + 1
 
 
 def test_a_stranger_may_not_send_a_large_frame(served: Served) -> None:

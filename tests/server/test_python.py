@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.console import SyncConsole
+from lab.guest import build
 from tests.server.conftest import Served
 
 pytestmark = pytest.mark.real
@@ -78,7 +80,6 @@ def test_a_life(served: Served) -> None:
 def test_what_virt_manager_does(served: Served) -> None:
     served.define("vm")
     seen = run("libvirt_manager.py", served.uri)
-    assert seen["pool events"]
     assert seen["empty"] == [0, 0, 0, 0, 0]
     assert seen["stats"] == ["state.reason", "state.state", "vcpu.current"]
     assert (seen["saved"], seen["state"][0], seen["current"]) == (0, 5, [1])  # type: ignore[index]
@@ -90,21 +91,58 @@ def test_what_virt_manager_does(served: Served) -> None:
     served.ok("undefine", "vm")
 
 
-def test_virt_install(served: Served) -> None:
-    """It imports a disk, for whose folder it makes a pool, and has another disk made in there."""
-    if shutil.which("virt-install") is None:
-        pytest.skip("no virt-install here")
-    folder = served.folder / "disks"
-    folder.mkdir()
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", folder / "x.qcow2", "1M"], check=True)
-    words = ["--name", "vi", "--memory", "64", "--virt-type", "qemu", "--import", "--noautoconsole"]
-    words += ["--disk", f"{folder}/x.qcow2", "--disk", "size=1,pool=disks", "--network", "none"]
-    words += ["--graphics", "none", "--osinfo", "detect=off,require=off"]
-    done = subprocess.run(
-        ["virt-install", "--connect", served.uri, *words], capture_output=True, text=True, check=False
-    )
+def test_events_arrive_in_libvirts_asyncio_loop(served: Served) -> None:
+    served.define("e")
+    seen = run("libvirt_events.py", served.uri, "e")
+    assert seen["started"] == [[4, 0], [2, 0]] or seen["started"] == [[2, 0], [4, 0]]
+    pulled = [1, 0]  # a pull, completed
+    path, target = seen["job"]  # type: ignore[misc]
+    assert path[0].startswith(f"{served.folder}/e.")
+    assert path[1:] == pulled
+    assert target == ["vda", *pulled]
+    assert seen["stopped"] == [[6, 2], [5, 1]]
+    served.ok("undefine", "e")
+
+
+def virtinst(served: Served, program: str, *words: str) -> None:
+    """One of virt-manager's command line tools, which must succeed."""
+    if shutil.which(program) is None:
+        pytest.skip(f"no {program} here (script/setup --with-parity installs it)")
+    uri = served.uri.replace("/system", "/session")
+    done = subprocess.run([program, "--connect", uri, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "running" in served.ok("domstate", "vi")
+
+
+def test_virt_clone_and_virt_xml(served: Served) -> None:
+    served.define("one")
+    virtinst(served, "virt-clone", "--original", "one", "--name", "twin", "--auto-clone")
+    virtinst(served, "virt-xml", "twin", "--edit", "--vcpus", "2", "--define")
+    assert f"{served.folder}/twin.qcow2" in served.ok("domblklist", "twin")
+    assert "2</vcpu>" in served.ok("dumpxml", "twin")
+    served.ok("undefine", "twin", "--remove-all-storage")
+    served.ok("undefine", "one")
+
+
+@pytest.mark.guest
+def test_virt_install(served: Served) -> None:
+    """It imports the lab's guest, makes a pool for its folder, has another disk made in there, and starts it.
+
+    As on a libvirtd of the user's own, the guest gets a network of QEMU's.
+    """
+    guest, folder = build(), served.folder / "disks"
+    folder.mkdir()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", folder / "x.qcow2", "64M"], check=True)
+    kernel = f"kernel={guest.kernel},initrd={guest.initrd},kernel_args={guest.cmdline.replace(',', ',,')}"
+    words = ["--name", "vi", "--memory", "128", "--virt-type", "qemu", "--import", "--noautoconsole"]
+    words += ["--disk", f"{folder}/x.qcow2,bus=virtio", "--disk", "size=1,pool=disks", "--boot", kernel]
+    words += ["--graphics", "none", "--osinfo", "detect=off,require=off"]
+    words += ["--serial", f"unix,source.path={folder}/serial,source.mode=bind"]
+    virtinst(served, "virt-install", *words)
     assert f"{folder}/vi.qcow2" in served.ok("domblklist", "vi")
+    assert "<interface type='user'>" in served.ok("dumpxml", "vi")
+    with SyncConsole(folder / "serial") as console:
+        console.wait_ready()
+        assert console.run("disk put vda here && disk get vda").out == "here"
     served.ok("destroy", "vi")
-    served.ok("undefine", "vi")
+    served.ok("undefine", "vi", "--remove-all-storage")
+    assert list(folder.glob("*.qcow2")) == []
