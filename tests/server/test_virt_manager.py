@@ -45,7 +45,7 @@ def screen(tmp_path: Path) -> Iterator[dict[str, str]]:
     with (tmp_path / "xvfb.log").open("wb") as log:
         reading, writing = os.pipe()
         xvfb = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1200x800x24", "-nolisten", "tcp"],
+            ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
             pass_fds=[writing],
             stdin=subprocess.DEVNULL,
             stdout=log,
