@@ -26,7 +26,7 @@ manager = subprocess.Popen(
 try:
     screen = Program("virt-manager")
     main = screen.window("Virtual Machine Manager")
-    screen.click(main, guest, "table cell")
+    screen.select(main, guest)
     pause("listed")
     picture(main, f"{pictures}/virt-manager.png")
     screen.press(main, "Open", "push button")
@@ -40,7 +40,7 @@ try:
     screen.named(shown, "before-update", "table cell")
     screen.closed("Create snapshot")
     pause("taken")
-    screen.click(shown, "before-update", "table cell")
+    screen.select(shown, "before-update")
     screen.named(shown, "Snapshot 'before-update':")
     picture(shown, f"{pictures}/virt-manager-snapshots.png")
     screen.click(shown, "snapshot-start")

@@ -94,6 +94,10 @@ class Program:
         """Press a button. Where that asks a question, the bus is dumb until it is answered: then `click`."""
         self._ready(window, name, role).get_action_iface().do_action(0)
 
+    def select(self, window: Any, name: str) -> None:
+        """Select a line of a list."""
+        self.named(window, name, "table cell").get_component_iface().grab_focus()
+
     def click(self, window: Any, name: str, role: str | None = None) -> None:
         """Click with the mouse in the middle of something."""
         one = self._ready(window, name, role)
