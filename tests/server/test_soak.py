@@ -10,8 +10,9 @@ from tests.server.soak import Pace, soak
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.timeout(300)
 async def test_twenty_clients_at_once(served: Served) -> None:
-    pace = Pace(seconds=10, warmup=5, every=0.5, warm_calls=1000)
+    pace = Pace(seconds=8, warmup=5, every=0.5, warm_calls=700)
     found = await soak(served.folder, served.socket, served.process.pid, pace, print)
     print(found)
     assert found.calls > found.refusals > 0

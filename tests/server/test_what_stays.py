@@ -15,13 +15,15 @@ import pytest
 
 from tests.server.rude import rude
 from virtsnap.server.answers import Answers
+from virtsnap.server.at_once import HastyReader
 from virtsnap.server.client import Client
 from virtsnap.server.daemon import Daemon, Door, listen
 from virtsnap.server.events import Registration
+from virtsnap.server.session import Session
 from virtsnap.server.streams import Stream
 from virtsnap.service.local import LocalService, open_local
 from virtsnap.service.storage import Storage
-from virtsnap.wire.frames import Frame, Kind
+from virtsnap.wire.frames import Frame, FrameReader, Kind
 from virtsnap.wire.procedures import REMOTE, VIRTSNAP, Program
 from virtsnap.wire.values import WireDomain
 
@@ -87,6 +89,26 @@ async def test_who_has_gone_leaves_nothing(house: House) -> None:
     assert house.daemon.events.wishes == 0
     gc.collect()
     assert {kind for kind in map(type, gc.get_objects()) if kind in (Client, Stream, Registration)} == set()
+
+
+async def test_who_has_gone_is_no_garbage(house: House) -> None:
+    """Else what they sent, and what they did not read, stays until the collector has looked everywhere."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            reader, writer = await _open(house.path)
+            writer.write(_call("connect_get_hostname") + _call("domain_get_state", DOMAIN, 0))
+            writer.transport.abort()
+            reader, writer = await _open(house.path)
+            writer.write(_call("connect_close"))
+            await reader.read()
+            writer.close()
+        await house.until_idle()
+        kinds = (Client, Session, HastyReader, FrameReader)
+        assert [kind for kind in map(type, gc.get_objects()) if kind in kinds] == []
+    finally:
+        gc.enable()
 
 
 async def test_a_wait_ends_with_its_client(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

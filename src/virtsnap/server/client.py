@@ -187,6 +187,15 @@ class Client:
             self._writer.transport.abort()
             if self._session is not None:
                 await self._session.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Be no part of a circle: else buffers and all stay until the garbage collector looks everywhere."""
+        if isinstance(self._reader, HastyReader):
+            self._reader.first = None
+        # The reader keeps why it ended, that keeps the frames it passed through, and they keep the client.
+        if (error := self._reader.exception()) is not None:
+            error.__traceback__ = None
 
     # --- in -------------------------------------------------------------------------------------------
 

@@ -114,6 +114,10 @@ class PoolEvents:
                 tell(pool_message(pool, event, callback))
 
 
+def _to_nobody(frame: Frame) -> None:
+    pass
+
+
 class ClientEvents:
     """One client's registrations. A key is a callback's id, or the name of a kind without one."""
 
@@ -176,5 +180,6 @@ class ClientEvents:
     def close(self) -> None:
         """Forget them all, and what calls still under way ask for."""
         self._closed = True
+        self._tell = _to_nobody
         for key in list(self._keys):
             self.deregister(key)
