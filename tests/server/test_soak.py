@@ -12,7 +12,7 @@ pytestmark = pytest.mark.real
 
 @pytest.mark.timeout(300)
 async def test_twenty_clients_at_once(served: Served) -> None:
-    pace = Pace(seconds=8, warmup=5, every=0.5, warm_calls=700)
+    pace = Pace(seconds=8, warmup=5, every=0.5, warm_calls=900)
     found = await soak(served.folder, served.socket, served.process.pid, pace, print)
     print(found)
     assert found.calls > found.refusals > 0

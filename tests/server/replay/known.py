@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from tests.server.replay.player import Difference
+from tests.server.replay.player import LEFT_OUT, NOT_PLAYED, Difference
 
 KNOWN = (
     (r" (checkpoint\w+|\w+_(backup|checkpoint)\w*) ", "no backups and checkpoints"),
@@ -55,6 +55,8 @@ def reason(difference: Difference) -> str | None:
     """Why it is so; None: nobody has said."""
     where = difference.connection.split()[0]
     call, ours = difference.call, difference.ours
+    if ours == LEFT_OUT:
+        return "not played: " + NOT_PLAYED[where, call.name]
     text = (
         f"{where} {call.name} {json.dumps(call.shape)} {ours if isinstance(ours, str) else json.dumps(ours)}"
     )
