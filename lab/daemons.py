@@ -6,6 +6,7 @@ into them, so that what is measured is the daemon. Each figure is the median of 
 
 from __future__ import annotations
 
+import itertools
 import select
 import statistics
 import time
@@ -18,6 +19,8 @@ from lab import guest, sides
 from lab.demo import DemoError
 from lab.sides import Side
 from tests.server.raw import Raw
+from virtsnap.formats.snapshot_xml import parse_snapshot
+from virtsnap.store.database import open_store
 from virtsnap.wire.frames import Frame, Kind, Status
 from virtsnap.wire.procedures import REMOTE
 from virtsnap.wire.values import ErrorInfo, WireDomain
@@ -26,6 +29,7 @@ _URI = "qemu:///session"
 _CLIENTS = 20
 _CALLS = 1000
 _REDEFINE = 1
+_SNAPSHOTS_METADATA = 2
 _SECONDS = 120
 """The longest wait for an answer."""
 _STATUS = slice(24, 28)
@@ -77,10 +81,11 @@ def request(name: str, *arguments: object) -> bytes:
     return Frame(REMOTE.number, 1, procedure.number, Kind.CALL, 1, Status.OK, payload).pack()
 
 
-def median(rounds: int, once: Callable[[], object]) -> float:
-    """Seconds that it takes; the first time does not count."""
+def median(rounds: int, once: Callable[[], object], before: Callable[[], object] = lambda: None) -> float:
+    """Seconds that it takes; the first time does not count, nor does what is done before each time."""
     found = []
     for _ in range(rounds + 1):
+        before()
         begin = time.perf_counter()
         once()
         found.append(time.perf_counter() - begin)
@@ -94,6 +99,10 @@ def by_domains(
     rest = _resident(side)
     with Client(side.socket) as client, _defined(client, folder, count) as domains:
         figures: dict[str, str | float | None] = {"connect, list": _listing(side, rounds)}
+        listing = request("connect_list_all_domains", 1, 0)
+        figures["list, after a change"] = median(
+            rounds, lambda: client.ask(listing), _change(client, domains[-1])
+        )
         figures |= _calls(side, client, domains[0], rounds)
         figures["memory, at rest"] = f"{rest / 2**20:.1f} MiB"
         figures["memory, afterwards"] = f"{_resident(side) / 2**20:.1f} MiB"
@@ -122,21 +131,50 @@ def by_listed(
 ) -> dict[str, str | float | None]:
     """A domain with so many snapshots, each on the one before."""
     with Client(side.socket) as client, _defined(client, folder, 1) as domains:
-        definition = client.get("domain_get_xml_desc", domains[0], 0)
-        for number in range(count):
-            parent = f"<parent><name>s{number - 1}</name></parent>" if number else ""
-            xml = (
-                f"<domainsnapshot><name>s{number}</name><state>shutoff</state>{parent}"
-                f"<creationTime>{1700000000 + number}</creationTime><memory snapshot='no'/>"
-                f"<disks><disk name='vda' snapshot='internal'/></disks>{definition}</domainsnapshot>"
-            )
-            client.get("domain_snapshot_create_xml", domains[0], xml, _REDEFINE)
+        _snapshots(side, client, domains[0], count)
         listing = request("domain_list_all_snapshots", domains[0], 1, 0)
         names = request("domain_snapshot_list_names", domains[0], count, 0)
-        return {
+        figures: dict[str, str | float | None] = {
             "snapshot-list": median(rounds, lambda: client.ask(listing)),
             "snapshot-list --name": median(rounds, lambda: client.ask(names)),
+            "snapshot-list, after a change": median(
+                rounds, lambda: client.ask(listing), _change(client, domains[0])
+            ),
         }
+        client.get("domain_undefine_flags", domains.pop(), _SNAPSHOTS_METADATA)
+        return figures
+
+
+def _change(client: Client, domain: WireDomain) -> Callable[[], None]:
+    """Writes something else about the domain each time: what was remembered has to be looked at anew."""
+    texts = itertools.count()
+
+    def once() -> None:
+        client.get("domain_set_metadata", domain, 0, f"text {next(texts)}", None, None, 2)
+
+    return once
+
+
+def _snapshots(side: Side, client: Client, domain: WireDomain, count: int) -> None:
+    """Have the domain have so many. Only their lists are measured: in our store they are made all at once."""
+    definition = client.get("domain_get_xml_desc", domain, 0)
+    texts = []
+    for number in range(count):
+        parent = f"<parent><name>s{number - 1}</name></parent>" if number else ""
+        texts.append(
+            f"<domainsnapshot><name>s{number}</name><state>shutoff</state>{parent}"
+            f"<creationTime>{1700000000 + number}</creationTime><memory snapshot='no'/>"
+            f"<disks><disk name='vda' snapshot='internal'/></disks>{definition}</domainsnapshot>"
+        )
+    if side.root is None:
+        for text in texts:
+            client.get("domain_snapshot_create_xml", domain, text, _REDEFINE)
+        return
+    store = open_store(side.root)
+    with store.transaction() as tx:
+        for text in texts:
+            tx.put_snapshot(domain.uuid_text, parse_snapshot(text, redefine=True, offline=False, now=0))
+    store.close()
 
 
 def _listing(side: Side, rounds: int) -> float:
@@ -209,7 +247,7 @@ def _defined(client: Client, folder: Path, count: int) -> Iterator[list[WireDoma
         domains.append(client.define(_MACHINE.format(number=number, uuid=uuids.uuid4(), disk=path)))
     yield domains
     for domain in domains:
-        client.get("domain_undefine_flags", domain, 2)
+        client.get("domain_undefine_flags", domain, 0)
 
 
 def _resident(side: Side) -> int:

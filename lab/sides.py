@@ -31,6 +31,8 @@ class Side:
     socket: Path = Path()
     """Of the daemon, if there is one, as its process is."""
     pid: int = 0
+    root: Path | None = None
+    """Of virtsnapd: what it serves."""
 
     def own(self, folder: Path) -> None:
         """Give a folder and what is in it to the user whose guests use it."""
