@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from virtsnap.engine.refresh import observed
 from virtsnap.engine.world import events_path
-from virtsnap.model.domain import DomainRecord, Instance
+from virtsnap.model.domain import DomainHead, DomainRecord, Instance
 from virtsnap.qemu import process
 from virtsnap.store.database import Store
 from virtsnap.store.reads import Standing
@@ -86,9 +86,8 @@ class Glances:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sights: dict[str, Sight] = {}
-        self._all: tuple[Sight, ...] = ()
-        self._active: tuple[Sight, ...] = ()
-        self._of: tuple[Standing, ...] | None = None
+        self._active: tuple[DomainHead, ...] = ()
+        self._active_of: tuple[DomainHead, ...] | None = None
 
     def at(self, uuid: str) -> Sight | None:
         """The domain as it is now; None for one that is not known, too."""
@@ -110,24 +109,19 @@ class Glances:
         self._sights[uuid] = found
         return found
 
-    def all(self) -> tuple[Sight, ...] | None:
-        """All domains, by name; the same tuple as long as nothing has happened to any of them."""
-        standings = self._store.standings()
-        if standings is self._of and all(sight.holds() for sight in self._active):
-            return self._all
-        self._of = None
-        found = []
-        for standing in standings:
-            sight = self.of(standing)
-            if sight is None:
+    def all(self) -> tuple[DomainHead, ...] | None:
+        """All domains, by name, if each is as its record says; the same tuple while nothing is written."""
+        heads, busy = self._store.heads()
+        if busy:
+            return None
+        if heads is not self._active_of:
+            self._active = tuple(head for head in heads if head.active or not head.persistent)
+            self._active_of = heads
+        for head in self._active:
+            sight = self.at(head.uuid)
+            if sight is None or sight.record.instance != head.instance or sight.record.reason != head.reason:
                 return None
-            found.append(sight)
-        self._of = standings
-        if len(found) != len(self._all) or any(a is not b for a, b in zip(found, self._all, strict=True)):
-            self._all = tuple(found)
-            self._active = tuple(sight for sight in found if sight.record.active)
-            self._sights = {sight.record.uuid: sight for sight in found}
-        return self._all
+        return heads
 
 
 def _look(standing: Standing) -> Sight | None:

@@ -115,6 +115,28 @@ class DomainRecord:
 
 
 @dataclass(frozen=True)
+class DomainHead:
+    """What of a `DomainRecord` is no text."""
+
+    uuid: str
+    name: str
+    persistent: bool
+    autostart: bool
+    reason: Reason
+    instance: Instance | None
+
+    @property
+    def active(self) -> bool:
+        """Has a QEMU process, as far as the store knows."""
+        return self.instance is not None
+
+    @property
+    def state(self) -> DomainState:
+        """The state the reason belongs to."""
+        return self.reason.state
+
+
+@dataclass(frozen=True)
 class DomainInfo:
     """virDomainGetInfo and what `dominfo` shows beside it. Memory in KiB, CPU time in nanoseconds."""
 

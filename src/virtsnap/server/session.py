@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from virtsnap.model.errors import VirtsnapError
 from virtsnap.service.interface import DomainHandle, ServedService
+from virtsnap.wire.procedures import TYPES
 from virtsnap.wire.values import WireDomain, WireSnapshot
+from virtsnap.wire.xdr import pack
 
 if TYPE_CHECKING:
     from virtsnap.server.answers import Answers
@@ -63,3 +66,14 @@ def wire_domain(handle: DomainHandle) -> WireDomain:
     """A handle as it travels."""
     uuid = bytes.fromhex(handle.uuid.replace("-", ""))
     return WireDomain(handle.name, uuid, -1 if handle.id is None else handle.id)
+
+
+def packed_domain(handle: DomainHandle) -> bytes:
+    """The bytes of a handle as it travels."""
+    return _packed(handle.uuid, handle.name, handle.id)
+
+
+@lru_cache(maxsize=4096)
+def _packed(uuid: str, name: str, id: int | None) -> bytes:
+    # Lists are long, and most of one is as it was.
+    return pack(TYPES.codec("domain"), wire_domain(DomainHandle(uuid, name, id)))

@@ -20,6 +20,7 @@ from virtsnap.engine.telling import expect_reboot, tell
 from virtsnap.formats.kept import Kept, digest
 from virtsnap.model.domain import (
     BlockInfo,
+    DomainHead,
     DomainInfo,
     DomainRecord,
     DomainState,
@@ -62,10 +63,25 @@ _MOMENT_NS = 1_000_000_000
 _INACTIVE_XML = DomainXml.INACTIVE | DomainXml.MIGRATABLE
 
 
-_ELSEWHERE = (
-    DomainList.MANAGEDSAVE | DomainList.NO_MANAGEDSAVE | DomainList.HAS_SNAPSHOT | DomainList.NO_SNAPSHOT
-)
+_SAVED = int(DomainList.MANAGEDSAVE | DomainList.NO_MANAGEDSAVE)
+_SNAPSHOT = int(DomainList.HAS_SNAPSHOT | DomainList.NO_SNAPSHOT)
+_ELSEWHERE = _SAVED | _SNAPSHOT
 """What is not in the domain's record."""
+_GROUPS = (
+    int(DomainList.ACTIVE | DomainList.INACTIVE),
+    int(DomainList.PERSISTENT | DomainList.TRANSIENT),
+    int(DomainList.RUNNING | DomainList.PAUSED | DomainList.SHUTOFF | DomainList.OTHER),
+    _SAVED,
+    int(DomainList.AUTOSTART | DomainList.NO_AUTOSTART),
+    _SNAPSHOT,
+    int(DomainList.HAS_CHECKPOINT | DomainList.NO_CHECKPOINT),
+)
+"""Of each, if any of it is asked for, one must be true."""
+_STATES = {
+    DomainState.RUNNING: int(DomainList.RUNNING),
+    DomainState.PAUSED: int(DomainList.PAUSED),
+    DomainState.SHUTOFF: int(DomainList.SHUTOFF),
+}
 _LISTS_MAX = 32
 _GRAPHICS = "graphicsfd"
 
@@ -75,62 +91,48 @@ class DomainCalls(Context):
 
     def __init__(self, root: Path, readonly: bool = False) -> None:
         super().__init__(root, readonly)
-        self._lists: dict[DomainList, tuple[tuple[Sight, ...], tuple[DomainHandle, ...]]] = {}
+        self._lists: dict[int, tuple[tuple[DomainHead, ...], tuple[DomainHandle, ...]]] = {}
 
     # --- connection ------------------------------------------------------------------------------------
 
     async def list_domains(self, flags: int = 0) -> Sequence[DomainHandle]:
         """Domains that every group of the flags lets through, by name; the same object if nothing is new."""
-        flag = _known(flags, DomainList, "qemuConnectListAllDomains")
-        sights = self.glances.all()
-        if sights is None:
+        flag = int(_known(flags, DomainList, "qemuConnectListAllDomains"))
+        heads = self.glances.all()
+        if heads is None:
             return [_handle(record) for record in await self._look_at_all() if self._listed(record, flag)]
         known = self._lists.get(flag)
-        if known is not None and known[0] is sights:
+        if known is not None and known[0] is heads:
             return known[1]
-        found = tuple(_handle(sight.record) for sight in sights if self._listed(sight.record, flag))
+        found = tuple(_handle(head) for head in heads if self._listed(head, flag))
         if not flag & _ELSEWHERE:
             if len(self._lists) >= _LISTS_MAX:
                 self._lists.clear()
-            self._lists[flag] = sights, found
+            self._lists[flag] = heads, found
         return found
 
     async def _look_at_all(self) -> list[DomainRecord]:
         self.may_wait()
         records = []
-        for standing in self.store.standings():
+        for head in self.store.heads()[0]:
             with contextlib.suppress(NoDomain):  # a transient one that has ended meanwhile
-                sight = self.glances.of(standing)
-                records.append(sight.record if sight else await self.look(standing.record.uuid))
+                records.append(await self.look(head.uuid))
         return records
 
-    def _listed(self, record: DomainRecord, flags: DomainList) -> bool:
-        f, state = DomainList, record.state
+    def _listed(self, record: DomainRecord | DomainHead, flags: int) -> bool:
         if not flags:
             return True
-        saved = flags & _ELSEWHERE and ManagedSave.of(self.root, record.uuid).exists
-        other = state not in (DomainState.RUNNING, DomainState.PAUSED, DomainState.SHUTOFF)
-        has_snapshot = (
-            len(self.store.tree(record.uuid)) > 0 if flags & (f.HAS_SNAPSHOT | f.NO_SNAPSHOT) else False
-        )
-        groups = (
-            {f.ACTIVE: record.active, f.INACTIVE: not record.active},
-            {f.PERSISTENT: record.persistent, f.TRANSIENT: not record.persistent},
-            {
-                f.RUNNING: state is DomainState.RUNNING,
-                f.PAUSED: state is DomainState.PAUSED,
-                f.SHUTOFF: state is DomainState.SHUTOFF,
-                f.OTHER: other,
-            },
-            {f.MANAGEDSAVE: saved, f.NO_MANAGEDSAVE: not saved},
-            {f.AUTOSTART: record.autostart, f.NO_AUTOSTART: not record.autostart},
-            {f.HAS_SNAPSHOT: has_snapshot, f.NO_SNAPSHOT: not has_snapshot},
-            {f.HAS_CHECKPOINT: False, f.NO_CHECKPOINT: True},
-        )
-        return all(
-            not any(flags & bit for bit in group) or any(flags & bit and true for bit, true in group.items())
-            for group in groups
-        )
+        f = DomainList
+        facts = _either(record.active, f.ACTIVE, f.INACTIVE)
+        facts |= _either(record.persistent, f.PERSISTENT, f.TRANSIENT)
+        facts |= _either(record.autostart, f.AUTOSTART, f.NO_AUTOSTART)
+        facts |= _STATES.get(record.state, int(f.OTHER)) | int(f.NO_CHECKPOINT)
+        if flags & _SAVED:
+            saved = ManagedSave.of(self.root, record.uuid).exists
+            facts |= _either(saved, f.MANAGEDSAVE, f.NO_MANAGEDSAVE)
+        if flags & _SNAPSHOT:
+            facts |= _either(len(self.store.tree(record.uuid)) > 0, f.HAS_SNAPSHOT, f.NO_SNAPSHOT)
+        return all(not flags & group or facts & flags & group for group in _GROUPS)
 
     async def lookup_by_name(self, name: str) -> DomainHandle:
         """Raises NoDomain."""
@@ -594,8 +596,17 @@ def _made_inactive(text: str, secure: bool) -> str:
     return (definition if secure else definition.without_secrets()).to_inactive_xml()
 
 
-def _handle(record: DomainRecord) -> DomainHandle:
-    return DomainHandle(record.uuid, record.name, record.instance.id if record.instance else None)
+def _either(true: bool, yes: int, no: int) -> int:
+    return int(yes) if true else int(no)
+
+
+def _handle(record: DomainRecord | DomainHead) -> DomainHandle:
+    return _made_handle(record.uuid, record.name, record.instance.id if record.instance else None)
+
+
+@lru_cache(maxsize=4096)
+def _made_handle(uuid: str, name: str, id: int | None) -> DomainHandle:
+    return DomainHandle(uuid, name, id)
 
 
 F = TypeVar("F", bound=IntFlag)

@@ -17,17 +17,19 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from virtsnap.model.domain import DomainHead
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.store.bell import ring
 from virtsnap.store.connection import connect
 from virtsnap.store.reads import BUSY_COLUMN, Reads, Standing
-from virtsnap.store.rows import DOMAIN_COLUMNS, Row, domain_record
+from virtsnap.store.rows import DOMAIN_COLUMNS, HEAD_COLUMNS, Row, domain_head, domain_record
 from virtsnap.store.transaction import Transaction
 from virtsnap.store.troubles import translated
 
 FILE_NAME = "virtsnap.db"
 _TREES_MAX = 64
 _STANDINGS_MAX = 4096
+_BUSY = "SELECT uuid FROM journal UNION SELECT uuid FROM block_jobs WHERE active = 1"
 _Version = tuple[int, int]
 """Another one whenever something was written: by other connections, and by this one."""
 
@@ -54,7 +56,8 @@ class Store(Reads):
         self._standings: dict[str, tuple[Row, Standing]] = {}
         self._compared: set[str] = set()
         """Those of `_standings` that are known to be as the database has them at `_version`."""
-        self._all: tuple[Standing, ...] | None = None
+        self._heads: tuple[tuple[DomainHead, ...], frozenset[str]] | None = None
+        self._known_heads: dict[Row, DomainHead] = {}
         self._version: _Version | None = None
 
     def close(self) -> None:
@@ -65,6 +68,7 @@ class Store(Reads):
                 self._opened = None
                 self._trees.clear()
                 self._standings.clear()
+                self._known_heads.clear()
                 self._compare_anew(None)
 
     @contextlib.contextmanager
@@ -126,25 +130,30 @@ class Store(Reads):
                 self._remember(rows[0])
             return self._standings[uuid][1]
 
-    def standings(self) -> tuple[Standing, ...]:
-        """Those of all domains, sorted by name; the same tuple while nobody writes to the database."""
+    def heads(self) -> tuple[tuple[DomainHead, ...], frozenset[str]]:
+        """Those of all domains, sorted by name, and the uuids of the busy ones (see `Standing`).
+
+        Both are the same objects while nobody writes to the database.
+        """
         with self._lock, translated(self.path):
             connection = self._connection()
-            if connection.in_transaction:
-                return tuple(_standing(row) for row in self._standing_rows(" ORDER BY name"))
-            self._compare_anew(_version(connection))
-            if self._all is None:
-                rows = self._standing_rows(" ORDER BY name")
-                known = self._standings
-                self._standings = {row[0]: known[row[0]] for row in rows if row[0] in known}
-                self._all = tuple(self._remember(row) for row in rows)
-            return self._all
+            self._compare_anew(None if connection.in_transaction else _version(connection))
+            if self._heads is None:
+                # Whatever is written in between makes another version.
+                busy = frozenset(row[0] for row in self._rows(_BUSY))
+                rows = self._rows(f"SELECT {HEAD_COLUMNS} FROM domains ORDER BY name")
+                known = self._known_heads
+                self._known_heads = {row: known[row] if row in known else domain_head(row) for row in rows}
+                self._heads = tuple(self._known_heads.values()), busy
+            return self._heads
 
     def _compare_anew(self, version: _Version | None) -> None:
         if self._version != version:
             self._version = version
             self._compared.clear()
-            self._all = None
+            self._heads = None
+        elif version is None:
+            self._heads = None
 
     def _remember(self, row: Row) -> Standing:
         """The standing of a row that was just read: the one that is known if nothing is new."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, TypeAlias
 
-from virtsnap.model.domain import DomainRecord, Instance, Reason
+from virtsnap.model.domain import DomainHead, DomainRecord, Instance, Reason
 from virtsnap.model.errors import Damaged
 from virtsnap.model.event import Change, DomainEvent, EventKind
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk, SnapshotState
@@ -19,6 +19,11 @@ DOMAIN_COLUMNS = (
     "uuid, name, config_xml, live_xml, persistent, autostart, reason,"
     " instance_id, instance_pid, instance_start_ticks, instance_boot_id, instance_run_dir"
 )
+HEAD_COLUMNS = (
+    "uuid, name, persistent, autostart, reason,"
+    " instance_id, instance_pid, instance_start_ticks, instance_boot_id, instance_run_dir"
+)
+"""The same without texts: there is an index of them."""
 SNAPSHOT_COLUMNS = (
     "name, creation_time, state, parent, description, memory, memory_file,"
     " disks, revert_disks, domain_xml, inactive_domain_xml, cookie_xml"
@@ -59,6 +64,22 @@ def domain_record(row: Row) -> DomainRecord:
             reason=Reason(reason),
             live_xml=live_xml,
             instance=None if instance[0] is None else Instance(*instance),
+        )
+    except ValueError as error:
+        raise Damaged(f"the store's entry of domain '{name}' cannot be read: {error}") from error
+
+
+def domain_head(row: Row) -> DomainHead:
+    """From a row of HEAD_COLUMNS. Raises Damaged when a value is none of ours."""
+    uuid, name, persistent, autostart, reason, *instance = row
+    try:
+        return DomainHead(
+            uuid,
+            name,
+            bool(persistent),
+            bool(autostart),
+            Reason(reason),
+            None if instance[0] is None else Instance(*instance),
         )
     except ValueError as error:
         raise Damaged(f"the store's entry of domain '{name}' cannot be read: {error}") from error

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from virtsnap.model.flags import DomainList
 from virtsnap.server.answers import Packed
-from virtsnap.server.session import Session, wire_domain
-from virtsnap.wire.procedures import REMOTE
+from virtsnap.server.session import Session, packed_domain, wire_domain
 from virtsnap.wire.values import WireDomain
+from virtsnap.wire.xdr import XdrError
 
+_DOMAINS_MAX = 16384
 LIBVIRT_VERSION = 11_003_000
 """Tools look at it to know which calls there are."""
 
@@ -51,8 +52,11 @@ async def connect_list_all_domains(session: Session, need_results: int, flags: i
     handles = await session.service.list_domains(flags)
 
     def pack() -> bytes:
-        found = [wire_domain(handle) for handle in handles] if need_results else []
-        return REMOTE["connect_list_all_domains"].pack_answer((found, len(handles)))
+        found = handles if need_results else []
+        if len(found) > _DOMAINS_MAX:
+            raise XdrError(f"{len(found)} domains are more than the limit of {_DOMAINS_MAX}")
+        count, total = len(found).to_bytes(4, "big"), len(handles).to_bytes(4, "big")
+        return b"".join((count, *map(packed_domain, found), total))
 
     return session.answers.get(("domains", session.readonly, bool(need_results), flags), handles, pack)
 
