@@ -110,6 +110,10 @@ class Side:
     options: dict[str, object] = field(default_factory=dict)
 
     def run(self, *words: str) -> None:
+        self.ask(*words)
+
+    def ask(self, *words: str) -> str:
+        """What it prints; it must succeed."""
         done = subprocess.run(
             [*self.words, *words],
             cwd=self.folder,
@@ -120,6 +124,7 @@ class Side:
             **self.options,  # type: ignore[call-overload]
         )
         assert done.returncode == 0, (self.name, words, done.stderr)
+        return done.stdout.strip()
 
     @contextmanager
     def watching(self) -> Iterator[Iterator[str]]:

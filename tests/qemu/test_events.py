@@ -44,7 +44,7 @@ def test_exit(events: list[Event], reason: Reason) -> None:
         ([Event("WATCHDOG", {"action": "none"}), Event("STOP")], Reason.PAUSED_UNKNOWN),
         ([Event("BLOCK_IO_ERROR", {"action": "stop"}), Event("STOP")], Reason.PAUSED_IOERROR),
         ([Event("BLOCK_IO_ERROR", {"action": "report"}), Event("STOP")], Reason.PAUSED_UNKNOWN),
-        ([Event("GUEST_PANICKED", {"action": "pause"}), Event("STOP")], Reason.PAUSED_CRASHED),
+        ([Event("GUEST_PANICKED", {"action": "pause"}), Event("STOP")], Reason.CRASHED_PANICKED),
         (
             [Event("WATCHDOG", {"action": "pause"}), Event("STOP"), Event("RESUME"), Event("STOP")],
             Reason.PAUSED_UNKNOWN,

@@ -121,5 +121,5 @@ def last_pause_reason(events: Sequence[Event]) -> Reason:
         if event.name == "BLOCK_IO_ERROR" and action == "stop":
             return Reason.PAUSED_IOERROR
         if event.name == "GUEST_PANICKED" and action == "pause":
-            return Reason.PAUSED_CRASHED
+            return Reason.CRASHED_PANICKED
     return Reason.PAUSED_UNKNOWN

@@ -143,7 +143,7 @@ class _Translator:
             "alias": "" if disk is None else disk.alias or "",
             "action": int(action),
         }
-        reason = "enospc" if data.get("nospace") else ""
+        reason = "enospc" if data.get("nospace") else "message" if data.get("reason") else ""
         return [
             Change(EventKind.IO_ERROR, values),
             Change(EventKind.IO_ERROR_REASON, {**values, "reason": reason}),

@@ -241,6 +241,15 @@ class HardwareCalls(Context):
                 raise OperationInvalid("domain is not running")
             await monitor.execute("inject-nmi")
 
+    async def pm_wakeup(self, uuid: str) -> None:
+        """Wake a guest that sleeps. Raises OperationInvalid, and what QEMU says of one that does not."""
+        self.writable("virDomainPMWakeup")
+        async with self.operation(uuid) as world:
+            monitor = await world.monitor()
+            if monitor is None:
+                raise OperationInvalid("domain is not running")
+            await monitor.execute("system_wakeup")
+
     def _affects(self, record: DomainRecord, flags: int, function: str) -> tuple[bool, bool]:
         """What runs, the definition. Raises OperationInvalid, as virDomainObjUpdateModificationImpact."""
         if unknown := flags & ~sum(DomainModification):

@@ -318,6 +318,8 @@ REMOTE = """
 258 domain_shutdown_flags virDomainShutdownFlags w (dom: domain, flags: uint)
 259 storage_vol_wipe_pattern virStorageVolWipePattern w (vol: storage_vol, algorithm: uint, flags: uint)
 260 storage_vol_resize virStorageVolResize w (vol: storage_vol, capacity: uhyper, flags: uint)
+261 domain_pm_suspend_for_duration virDomainPMSuspendForDuration w (dom: domain, target: uint, duration:
+  uhyper, flags: uint)
 262 domain_get_cpu_stats virDomainGetCPUStats r (dom: domain, nparams: uint, start_cpu: int, ncpus: uint,
   flags: uint) -> (params: typed_param<2048>, nparams: int)
 263 domain_get_disk_errors virDomainGetDiskErrors r (dom: domain, maxerrors: uint, flags: uint) -> (errors:
@@ -328,6 +330,7 @@ REMOTE = """
   (metadata: string)
 266 domain_block_rebase virDomainBlockRebase w (dom: domain, path: string, base: string?, bandwidth: uhyper,
   flags: uint)
+267 domain_pm_wakeup virDomainPMWakeup w (dom: domain, flags: uint)
 268 domain_event_tray_change - e (dom: domain, devAlias: string, reason: int)
 269 domain_event_pmwakeup - e (dom: domain)
 270 domain_event_pmsuspend - e (dom: domain)

@@ -87,6 +87,11 @@ async def domain_inject_nmi(session: Session, dom: WireDomain, flags: int) -> No
     await session.service.inject_nmi(dom.uuid_text)
 
 
+async def domain_pm_wakeup(session: Session, dom: WireDomain, flags: int) -> None:
+    only(flags, 0, "qemuDomainPMWakeup")
+    await session.service.pm_wakeup(dom.uuid_text)
+
+
 async def domain_get_cpu_stats(
     session: Session, dom: WireDomain, nparams: int, start_cpu: int, ncpus: int, flags: int
 ) -> tuple[list[Param], int]:
