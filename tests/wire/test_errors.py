@@ -65,3 +65,19 @@ def test_what_clients_take_for_not_supported() -> None:
 def test_an_error_arrives_whatever_it_repeats(text: str, arrives: str) -> None:
     for error in (WireError(1, 7, text), errors.BareInvalidArg(text)):
         assert str(error_of(ERROR.unpack(Reader(pack(ERROR, info_of(error)))))) == arrives
+
+
+@pytest.mark.parametrize(
+    ("error", "domain"),
+    [
+        (errors.OperationInvalid("domain is already running"), 10),
+        (errors.OperationInvalid("domain is not running"), 20),
+        (errors.OperationFailed("domain moment s already exists"), 20),
+        (errors.InvalidArg("could not find base image in chain for 'vda'"), 18),
+        (not_supported("virDomainInterfaceAddresses"), 20),
+        (not_supported("virConnectListAllInterfaces"), 26),
+    ],
+    ids=str,
+)
+def test_the_part_of_libvirt_that_speaks(error: errors.VirtsnapError, domain: int) -> None:
+    assert info_of(error).domain == domain
