@@ -165,14 +165,14 @@ async def test_a_domain_that_is_gone_comes_back_for_as_long_as_it_runs(bare: Bar
     await bare.start()
     await service.save(bare.uuid, path)
     await service.undefine(bare.uuid)
-    assert await service.list_domains() == []
+    assert not await service.list_domains()
     await service.restore(path)
     info = await service.domain_info(bare.uuid)
     assert (info.persistent, info.state) == (False, DomainState.RUNNING)
     with pytest.raises(OperationInvalid, match="cannot do managed save for transient domain"):
         await service.managed_save(bare.uuid)
     await service.save(bare.uuid, path)
-    assert await service.list_domains() == []
+    assert not await service.list_domains()
     await service.restore(path)
     await service.destroy(bare.uuid)
     with pytest.raises(NoDomain):

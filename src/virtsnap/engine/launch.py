@@ -117,10 +117,13 @@ async def start(
 
 async def end(world: World, run_dir: str) -> None:
     """End the QEMU of a run folder, letting it flush its disks, and remove the folder."""
-    await world.drop_monitor(run_dir)
-    for instance in _processes(run_dir):
-        process.kill(instance, signal.SIGTERM)
+    ending = _processes(run_dir)
+    for instance in ending:
         # A paused QEMU handles SIGTERM as well: it is the process that ends, not the guest.
+        process.kill(instance, signal.SIGTERM)
+    # Meanwhile, rather than before.
+    await world.drop_monitor(run_dir)
+    for instance in ending:
         if not await process.wait_gone(instance, _GRACE_SECONDS):
             process.kill(instance, signal.SIGKILL)
             if not await process.wait_gone(instance, _GRACE_SECONDS):
