@@ -20,7 +20,7 @@ _PLAIN = [
     (re.compile(r"^(Id: +)\d+$", re.M), r"\1N"),
     (re.compile(r"^(CPU time: +)[\d.]+s$", re.M), r"\1N"),
 ]
-_PROGRESS = re.compile(r"[\r\n]*[A-Z][A-Za-z ]+: \[ *\d+\.\d\d %\]\n?")
+_PROGRESS = re.compile(r"[\r\n]*[A-Z][A-Za-z ]+: \[ *\d+(\.\d\d)? %\]\n?")
 _LIST_ROW = re.compile(r"^ (?:\d+|(-|Id)) +", re.M)
 
 

@@ -13,6 +13,9 @@ import pytest
 from tests import daemon
 from tests.parity.oracle import end_guests
 
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+"""For programs that look for the system's Python there, and not for that of a .venv."""
+
 
 @dataclass
 class Served:

@@ -11,7 +11,7 @@ import pytest
 
 from lab.console import SyncConsole
 from lab.guest import build
-from tests.server.conftest import Served
+from tests.server.conftest import SYSTEM_PATH, Served
 
 pytestmark = pytest.mark.real
 SYSTEM = "/usr/bin/python3"
@@ -106,10 +106,15 @@ def test_events_arrive_in_libvirts_asyncio_loop(served: Served) -> None:
 
 def virtinst(served: Served, program: str, *words: str) -> None:
     """One of virt-manager's command line tools, which must succeed."""
-    if shutil.which(program) is None:
+    if shutil.which(program, path=SYSTEM_PATH) is None:
         pytest.skip(f"no {program} here (script/setup --with-parity installs it)")
-    uri = served.uri.replace("/system", "/session")
-    done = subprocess.run([program, "--connect", uri, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "--connect", served.uri.replace("/system", "/session"), *words],
+        env={"PATH": SYSTEM_PATH, "HOME": str(served.folder), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

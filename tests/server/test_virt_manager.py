@@ -15,7 +15,7 @@ import pytest
 from lab.console import SyncConsole
 from lab.domain import domain_xml
 from lab.guest import build
-from tests.server.conftest import Served
+from tests.server.conftest import SYSTEM_PATH, Served
 from tests.server.raw import Raw
 from virtsnap.wire.procedures import REMOTE
 
@@ -30,7 +30,9 @@ PICTURES = "VIRTSNAP_PICTURES"
 def missing() -> str:
     """What this machine lacks, by the names of Debian's packages."""
     programs = {"virt-manager": "virt-manager", "Xvfb": "xvfb", "dbus-run-session": "dbus"}
-    lacks = [package for program, package in programs.items() if shutil.which(program) is None]
+    lacks = [
+        package for program, package in programs.items() if shutil.which(program, path=SYSTEM_PATH) is None
+    ]
     script = "import gi; gi.require_version('Atspi', '2.0'); gi.require_version('Gdk', '3.0')"
     if subprocess.run([SYSTEM, "-c", script], capture_output=True, check=False).returncode:
         lacks.append("gir1.2-atspi-2.0")
@@ -45,7 +47,7 @@ def screen(tmp_path: Path) -> Iterator[dict[str, str]]:
     with (tmp_path / "xvfb.log").open("wb") as log:
         reading, writing = os.pipe()
         xvfb = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
+            ["/usr/bin/Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
             pass_fds=[writing],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -58,9 +60,14 @@ def screen(tmp_path: Path) -> Iterator[dict[str, str]]:
         (tmp_path / folder).mkdir(mode=0o700)
     try:
         assert number, (tmp_path / "xvfb.log").read_text()
-        own = {"HOME": str(tmp_path / "home"), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
-        kept = {name: os.environ[name] for name in ("PATH",)}
-        yield kept | own | {"DISPLAY": f":{number}", "GSETTINGS_BACKEND": "memory", "LC_ALL": "C.UTF-8"}
+        yield {
+            "PATH": SYSTEM_PATH,
+            "HOME": str(tmp_path / "home"),
+            "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+            "DISPLAY": f":{number}",
+            "GSETTINGS_BACKEND": "memory",
+            "LC_ALL": "C.UTF-8",
+        }
     finally:
         xvfb.terminate()
         xvfb.wait()
