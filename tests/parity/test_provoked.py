@@ -43,6 +43,7 @@ PANIC = "<panic model='isa'/>"
 DRIVE = "<disk type='file' device='cdrom'><source file='{folder}/a.iso'/><target dev='hdc' bus='ide'/></disk>"
 SCREEN = "<graphics type='vnc' port='{port}' listen='127.0.0.1'/><video><model type='vga'/></video>"
 RACES = re.compile("Suspended|Shutdown Finished after host request")
+WHEN = re.compile("timestamp='[^']*'")
 NUMBERS = re.compile(r"\d{4,}")
 """Ports, and offsets in seconds."""
 
@@ -153,9 +154,11 @@ def _end(side: Side, lines: Iterator[str]) -> list[str]:
     """What else is told; how it stands; and what is told of its end."""
     found = side.told(lines)
     state = side.ask("domstate", "vm", "--reason")
+    said = [line for line in side.ask("dominfo", "vm").split("\n") if "I/O error" in line]
+    messages = [WHEN.sub("", line.replace(str(side.folder), "{dir}")) for line in said]
     if "shut off" not in state:
         side.run("destroy", "vm")
-    return [*found, f"$ {state}", *side.told(lines)]
+    return [*found, f"$ {state}", *messages, *side.told(lines)]
 
 
 @pytest.mark.parametrize("name", PROVOKED)
@@ -168,6 +171,8 @@ def test_what_a_guest_causes(sides: tuple[Side, Side], name: str) -> None:
         theirs, ours = ([line for line in lines if not RACES.search(line)] for lines in (theirs, ours))
     assert difference(theirs, ours) == []
     assert any(PROVOKED[name][2] in line for line in theirs)
+    if name == "io-error":
+        assert any("message='Input/output error'" in line for line in theirs)
 
 
 def _look(port: int) -> None:

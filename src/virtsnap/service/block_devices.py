@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from virtsnap.model.errors import BareInvalidArg, InvalidArg, OperationInvalid, OperationUnsupported, Overflow
@@ -26,6 +28,8 @@ _STATS = {
 _ERRORS = {"failed": 1, "nospace": 2}
 """query-block's io-status to virDomainDiskErrorCode."""
 _LARGEST = (1 << 64) - 1
+_DEVICES = "/machine/peripheral/"
+_NODE = re.compile(r"libvirt-(\d+)-(?:format|storage)")
 
 
 class BlockDeviceCalls(Context):
@@ -77,6 +81,33 @@ class BlockDeviceCalls(Context):
                 found[target] = error
         return found
 
+    async def io_errors(self, uuid: str) -> list[str]:
+        """The last one of each disk since the domain was started, in libvirt's words."""
+        from virtsnap.engine.world import events_path
+        from virtsnap.formats.domain_xml import DomainDefinition
+        from virtsnap.qemu.events import read_events
+
+        record = await self.look(uuid)
+        if record.live_xml is None or record.instance is None:
+            return []
+        last = {}
+        for event in read_events(events_path(record.instance.run_dir)):
+            if event.name == "BLOCK_IO_ERROR" and event.data.get("reason"):
+                last[event.data.get("qom-path", "").removeprefix(_DEVICES).partition("/")[0]] = event
+        found = []
+        for disk in DomainDefinition.parse(record.live_xml).disks:
+            told = last.get(disk.alias or "")
+            node = _NODE.fullmatch("" if told is None else str(told.data.get("node-name", "")))
+            if told is None or node is None:
+                continue
+            when = datetime.fromtimestamp(told.seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            found.append(
+                f"I/O error: disk='{disk.target}', index='{node[1]}', path='{disk.source}',"
+                f" timestamp='{when}.{told.microseconds // 1000:03d}+0000',"
+                f" message='{told.data['reason']}'"
+            )
+        return found
+
     async def block_resize(self, uuid: str, path: str, size: int, flags: int = 0) -> None:
         """Give a disk another size. Raises OperationInvalid, InvalidArg, Failed with QEMU's cause."""
         from virtsnap.engine.steps.layers import tops_by_target
@@ -119,4 +150,4 @@ class BlockDeviceCalls(Context):
 def _alias(entry: dict[str, Any]) -> str | None:
     """The device of an entry of query-blockstats or query-block."""
     path: str = entry.get("qdev") or entry.get("device") or ""
-    return path.removeprefix("/machine/peripheral/").split("/")[0] or None
+    return path.removeprefix(_DEVICES).split("/")[0] or None

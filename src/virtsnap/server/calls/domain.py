@@ -10,6 +10,7 @@ from virtsnap.wire.events import job_params
 from virtsnap.wire.values import Param, WireDomain
 
 _LIVE, _CONFIG, _MAXIMUM, _GUEST = 1, 2, 4, 8
+_IO_ERRORS = 4
 _AUTODESTROY = 2
 """VIR_DOMAIN_START_AUTODESTROY: this layer's, which knows when a client goes."""
 
@@ -190,9 +191,10 @@ async def domain_get_autostart_once(session: Session, dom: WireDomain) -> bool:
 
 
 async def domain_get_messages(session: Session, dom: WireDomain, flags: int) -> list[str]:
-    only(flags, 3, "qemuDomainGetMessages")
+    """Nothing is deprecated or tainted here; disks may have had errors."""
+    only(flags, 7, "qemuDomainGetMessages")
     await session.domain(dom)
-    return []  # nothing is deprecated or tainted here
+    return await session.service.io_errors(dom.uuid_text) if flags & _IO_ERRORS or not flags else []
 
 
 async def domain_get_security_label(session: Session, dom: WireDomain) -> tuple[list[int], int]:
