@@ -64,7 +64,7 @@ def _old() -> Iterator[Stage]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["create", "save-files"])
+@pytest.mark.parametrize("name", ["create", "delete-leaf"])
 def test_scenario_by_another_virsh(old: Stage, name: str) -> None:
     """Some of them; `script/parity --through virtsnapd --virsh .cache/virsh` plays all."""
     score = old.play(load(FOLDER / f"{name}.txt"))
