@@ -13,8 +13,10 @@ import pytest
 
 from tests.guest.machine import Machine
 from virtsnap.formats.save_image import SaveFormat
+from virtsnap.plan import memory_way
 from virtsnap.qemu.mapped import READ_VARIABLE
 from virtsnap.qemu.memory import read_header
+from virtsnap.service.interface import MadeSnapshot
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(1200)]
 
@@ -89,3 +91,35 @@ async def test_markers_by_every_way(machine: Machine, mode: str) -> None:
     assert "unknown memory snapshot mode 'fast'" in await machine.cli_fails(
         "snapshot-create-as", "guest", "two", "--memspec", f"{machine.folder}/two.mem,mode=fast"
     )
+
+
+async def test_a_guest_that_rewrites_its_memory(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast is measured, what follows from it is not: this guest is a small one on a host of any speed."""
+    await machine.mark("one")
+    monkeypatch.setattr(memory_way, "LITTLE_BYTES", 0)
+    monkeypatch.setattr(memory_way, "MILD_MIB", 100)
+    idle = await made(machine, "idle")
+    if idle.memory_mode != "background":
+        pytest.skip("needs userfaultfd for this user")
+    assert idle.memory_reason == ""
+    await machine.guest("dirty start 16")
+    monkeypatch.setattr(memory_way, "MILD_MIB", 1)
+    monkeypatch.setattr(memory_way, "FAST_MIB", 10**6)
+    busy = await made(machine, "busy")
+    assert busy.memory_mode == "in-place"
+    assert busy.memory_reason.startswith("not background: the guest changes ")
+    monkeypatch.setattr(memory_way, "FAST_MIB", 0)
+    faster = await made(machine, "faster")
+    assert faster.memory_mode == "background"
+    assert faster.memory_reason.startswith("not in-place: the guest changes ")
+    await machine.guest("dirty stop")
+    await machine.mark("now")
+    assert (machine.folder / "busy.mem").stat().st_blocks * 512 < 140 << 20
+    await machine.cli_ok("snapshot-revert", "guest", "busy")
+    assert await machine.marks() == ["one"] * 3
+
+
+async def made(machine: Machine, name: str) -> MadeSnapshot:
+    found = await machine.service.snapshot_create_xml(machine.uuid, machine.full_xml(name))
+    assert isinstance(found, MadeSnapshot)
+    return found

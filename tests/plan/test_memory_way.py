@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,13 @@ from virtsnap.model.errors import ConfigUnsupported
 from virtsnap.model.facts import DomainFacts, MemoryWay
 from virtsnap.model.flags import SnapshotCreate as Flag
 from virtsnap.model.snapshot import Location, MemoryMode, Snapshot, SnapshotDisk, SnapshotTree
-from virtsnap.plan.memory_way import choose_memory_way
+from virtsnap.plan.memory_way import (
+    FAST_MIB,
+    LITTLE_BYTES,
+    MILD_MIB,
+    choose_memory_way,
+    rate_decides,
+)
 
 XML = domain_xml(disk_xml("vda", "/i/a.img"))
 RUNNING = DomainRecord(UUID, "d", XML, live_xml=XML, reason=Reason.RUNNING_BOOTED)
@@ -108,3 +115,66 @@ def test_a_way_that_was_asked_for() -> None:
 def test_a_way_that_cannot_be_is_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigUnsupported, match=words):
         way(**options)  # type: ignore[arg-type]
+
+
+_MUCH = LITTLE_BYTES + 1
+_TOO_FAST = "faster than that is written again"
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected", "words"),
+    [
+        (None, MemoryMode.BACKGROUND, ""),
+        (0, MemoryMode.BACKGROUND, ""),
+        (MILD_MIB - 1, MemoryMode.BACKGROUND, ""),
+        (MILD_MIB, MemoryMode.IN_PLACE, f"not background: the guest changes {MILD_MIB} MiB"),
+        (FAST_MIB, MemoryMode.IN_PLACE, f"not background: the guest changes {FAST_MIB} MiB"),
+        (FAST_MIB + 1, MemoryMode.BACKGROUND, f"not in-place: the guest changes {FAST_MIB + 1} MiB"),
+        (10**6, MemoryMode.BACKGROUND, "not in-place: the guest changes 1000000 MiB"),
+    ],
+)
+def test_a_guest_that_changes_its_memory(rate: int | None, expected: MemoryMode, words: str) -> None:
+    facts = replace(FACTS, memory_in_use=_MUCH, dirty_rate=rate)
+    choice = choose_memory_way(facts, Flag(0), EXTERNAL, None)
+    assert (choice.mode, choice.runs) == (expected, True)
+    assert choice.gives_up == (expected is MemoryMode.IN_PLACE)
+    assert choice.reason.startswith(words)
+    assert bool(choice.reason) == bool(words)
+    if rate is not None:
+        assert choice.reason.endswith(_TOO_FAST) == (rate > FAST_MIB)
+    asked_for = choose_memory_way(facts, Flag(0), EXTERNAL, MemoryMode.BACKGROUND)
+    assert (asked_for.mode, asked_for.reason) == (MemoryMode.BACKGROUND, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "snapshot", "mode"),
+    [
+        ({}, Flag(0), EXTERNAL, MemoryMode.BACKGROUND),
+        ({}, Flag(0), EXTERNAL, MemoryMode.IN_PLACE),
+        ({}, Flag.QUIESCE, EXTERNAL, None),
+        ({}, Flag.REUSE_EXT, EXTERNAL, None),
+        ({}, Flag.HALT, EXTERNAL, None),
+        ({}, Flag(0), INTERNAL, None),
+        ({"memory_in_use": LITTLE_BYTES}, Flag(0), EXTERNAL, None),
+        ({"memory_way": MemoryWay.SPARSE}, Flag(0), EXTERNAL, None),
+        ({"memory_way": MemoryWay.BACKGROUND_STREAM}, Flag(0), EXTERNAL, None),
+        ({"record": replace(RUNNING, reason=Reason.PAUSED_USER)}, Flag(0), EXTERNAL, None),
+    ],
+)
+def test_nobody_asks_how_busy_the_guest_is(
+    change: dict[str, Any], flags: Flag, snapshot: Snapshot, mode: MemoryMode | None
+) -> None:
+    """And where the rate is known all the same, it does not count."""
+    facts = replace(FACTS, memory_in_use=_MUCH)
+    assert rate_decides(facts, Flag.LIVE, EXTERNAL, None)
+    facts = replace(facts, **change)
+    assert not rate_decides(facts, flags, snapshot, mode)
+    choice = choose_memory_way(facts, flags, snapshot, mode)
+    assert choose_memory_way(replace(facts, dirty_rate=MILD_MIB), flags, snapshot, mode) == choice
+
+
+def test_a_guest_that_was_too_fast_in_place() -> None:
+    facts = replace(FACTS, memory_in_use=_MUCH, dirty_rate=MILD_MIB, no_in_place="it was tried")
+    choice = choose_memory_way(facts, Flag(0), EXTERNAL, None)
+    assert (choice.mode, choice.reason) == (MemoryMode.BACKGROUND, "not in-place: it was tried")
+    assert not choose_memory_way(FACTS, Flag(0), EXTERNAL, MemoryMode.IN_PLACE).gives_up

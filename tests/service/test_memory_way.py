@@ -11,10 +11,11 @@ import pytest
 
 from tests.service.local_domain import BareDomain
 from virtsnap.formats.save_image import SaveFormat
-from virtsnap.model.errors import NotCaptured
+from virtsnap.model.errors import NotCaptured, NotConverged
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.job import JobStats
-from virtsnap.qemu import background
+from virtsnap.plan import memory_way
+from virtsnap.qemu import background, dirty_rate, memory
 from virtsnap.qemu.memory import read_header
 from virtsnap.qemu.monitor import Monitor, QmpCommandFailed
 from virtsnap.service.interface import MadeSnapshot
@@ -127,3 +128,42 @@ async def test_one_that_was_asked_for_and_cannot_begin(
     assert await bare.names() == {"first"}
     assert bare.files() == before
     assert not Path(f"{bare.folder}/s.mem").exists()
+
+
+async def test_a_busy_guest(bare: BareDomain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place, as long as that comes to an end; else all of it is undone."""
+    await bare.start()
+    if (await take(bare, "idle")).memory_mode != "background":
+        pytest.skip("needs userfaultfd for this user")
+
+    async def busy(monitor: Monitor, little: int) -> int:
+        return little
+
+    monkeypatch.setattr(memory_way, "LITTLE_BYTES", 0)
+    monkeypatch.setattr(dirty_rate, "sample", busy)
+    made = await take(bare, "busy")
+    assert made.memory_mode == "in-place"
+    assert made.memory_reason.startswith("not background: the guest changes ")
+    real = memory.finished
+    tries = []
+
+    async def endless(*arguments: Any, gives_up: bool, **options: Any) -> dict[str, Any]:
+        tries.append(gives_up)
+        if gives_up:
+            raise NotConverged("it would stand still for long")
+        return await real(*arguments, **options)
+
+    monkeypatch.setattr(memory, "finished", endless)
+    made = await take(bare, "faster")
+    assert (made.memory_mode, tries) == ("background", [True])
+    assert made.memory_reason == "not in-place: it would stand still for long"
+
+    async def fail(self: Any) -> None:
+        raise NotCaptured("out of luck")
+
+    monkeypatch.setattr(background.Capture, "_begin", fail)
+    made = await take(bare, "whatever")
+    assert (made.memory_mode, tries) == ("in-place", [True, True, False])
+    assert "out of luck" in made.memory_reason
+    assert await bare.names() == {"idle", "busy", "faster", "whatever"}
+    await bare.service.snapshot_revert(bare.uuid, "busy")

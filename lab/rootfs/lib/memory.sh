@@ -59,7 +59,7 @@ dirty() {
     esac
 }
 
-# rewrite start MIB | rewrite stop: write MIB MiB of memory over and over; takes 20 MiB more, not thrice as much.
+# rewrite start MIB | rewrite stop: write MIB MiB of memory over and over; takes 40 MiB more, not thrice as much.
 rewrite() {
     case "$1" in
     start)
@@ -75,8 +75,8 @@ rewrite() {
     esac
 }
 
-rewrite_once() { # MIB
-    at=0
+rewrite_once() { # MIB [FIRST]
+    at=${2:-0}
     while [ $at -lt "$1" ]; do
         dd if=/run/rewrite.from of=/run/rewrite bs=1M seek=$at conv=notrunc 2>/dev/null || return
         at=$((at + 20))
@@ -84,7 +84,9 @@ rewrite_once() { # MIB
 }
 
 rewrite_loop() {
-    while rewrite_once "$1"; do :; done
+    # Each time from another MiB on: what is written differs from what is there, as QEMU's samples need it.
+    first=1
+    while rewrite_once "$1" $first; do first=$(((first + 1) % 20)); done
 }
 
 dirty_loop() {

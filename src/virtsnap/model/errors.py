@@ -277,6 +277,10 @@ class NotCaptured(Failed):
     """QEMU could not begin to write the memory in the background, though it had said that it can."""
 
 
+class NotConverged(Failed):
+    """The guest changes its memory faster than that is written, and would stand still for long."""
+
+
 class Aborted(Failed):
     """The user or another client asked for the end of a job (code 78)."""
 

@@ -155,6 +155,10 @@ class DomainFacts:
     memory_way: MemoryWay = MemoryWay.STREAM
     no_background: str = ""
     """QEMU's words, when it has refused to write memory in the background."""
+    no_in_place: str = ""
+    """Why the memory must not be written in place: that was tried."""
+    dirty_rate: int | None = None
+    """MiB of its memory that the guest changes in a second; None: not asked, or QEMU does not tell."""
     qemu_version: tuple[int, ...] = ()
     mappable: MappedMemory | None = None
     """The memory image that the request is about, if the QEMU that will be started can map it."""

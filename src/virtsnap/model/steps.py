@@ -86,6 +86,8 @@ class SaveMemory:
     """QEMU's threads that write at once; with SPARSE only. 0: one, without multifd."""
     direct: bool = False
     """Past the host's cache; needs channels."""
+    gives_up: bool = False
+    """With `live`: rather than that the guest stands still for long in the end; NotConverged."""
     job: str = "snapshot"
     """libvirt's name of the job, for messages."""
     label: str = "Snapshot"

@@ -495,10 +495,11 @@ def _plan_active(
             AttachOverlay(item.disk.target, item.create.path, item.create.format, item.entry.type, node)
         )
         attached.append((item.disk.target, item.create.path, node))
-    way, mode, reason = facts.memory_way.plain, "", ""
+    way, mode, reason, gives_up = facts.memory_way.plain, "", "", False
     if memory:
         choice = choose_memory_way(facts, flags, snapshot, request.memory_mode)
         way, live, mode, reason = choice.way, choice.runs, choice.mode.value, choice.reason
+        gives_up = choice.gives_up
     background = way.background
     stands_still = background or ((memory or manual) and not live)
     if snapshot.memory is Location.INTERNAL:
@@ -529,6 +530,7 @@ def _plan_active(
                 was_running=running,
                 domain_xml=snapshot.domain_xml,
                 cookie_xml=snapshot.cookie_xml,
+                gives_up=gives_up,
             )
         )
 

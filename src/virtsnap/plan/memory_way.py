@@ -5,7 +5,9 @@
 - paused: the guest stands still for the whole write; with --live QEMU's stream sends again what changes;
 - stream: in libvirt's format "raw", which its snapshot-revert reads, too: in the background where possible.
 
-The first that is possible is taken, unless the request names one. Which ways QEMU has is a fact.
+The first that is possible is taken, unless the request names one. Which ways QEMU has is a fact. Between
+the first two the guest decides (ADR 0010): in the background it waits for each page that it changes, once; in
+place for none, if it changes them no faster than they are written.
 """
 
 from __future__ import annotations
@@ -19,6 +21,13 @@ from virtsnap.model.snapshot import Location, MemoryMode, Snapshot
 
 _BY_ITSELF = (MemoryMode.BACKGROUND, MemoryMode.IN_PLACE, MemoryMode.PAUSED)
 """Those that are taken without a word, best first."""
+LITTLE_BYTES = 256 << 20
+"""Memory in use that is written in so short a time that nobody need ask how busy the guest is."""
+MILD_MIB = 100
+"""A second: a guest that changes less seldom waits in the background, and its image is of the begin."""
+FAST_MIB = 1000
+"""A second: more is not tried in place. A guest at three quarters of it was written so (ADR 0010); should
+this host be slower than that one, there is `gives_up`."""
 
 
 def check_migratable(facts: DomainFacts) -> None:
@@ -40,6 +49,22 @@ class MemoryChoice:
     """The way's name for users."""
     reason: str = ""
     """Why it is none of the better ones. Empty: it is the best, it was asked for, or nobody would notice."""
+    gives_up: bool = False
+    """Rather than hold the guest up for long: there is the way in the background, too."""
+
+
+def rate_decides(facts: DomainFacts, flags: Flag, snapshot: Snapshot, mode: MemoryMode | None) -> bool:
+    """Whether it is worth to learn how fast the guest changes its memory.
+
+    Not with frozen file systems, which would stay so for the whole of a write in place.
+    """
+    return (
+        mode is None
+        and not flags & Flag.QUIESCE
+        and facts.memory_in_use > LITTLE_BYTES
+        and _why_not_background(facts, flags, snapshot) is None
+        and _why_not_in_place(facts, flags, snapshot) is None
+    )
 
 
 def choose_memory_way(
@@ -57,19 +82,35 @@ def choose_memory_way(
     if mode is not None and (reason := why_not[mode]) is not None:
         raise ConfigUnsupported(f"memory mode '{mode.value}' is not possible: {reason}")
     reason = ""
+    ruled_out: dict[MemoryMode, str | None] = {}
     if mode is None:
+        if facts.no_in_place:
+            ruled_out = {MemoryMode.IN_PLACE: facts.no_in_place}
+        elif rate_decides(facts, flags, snapshot, mode):
+            ruled_out = _busy(facts.dirty_rate)
+        why_not |= ruled_out
         mode = next((one for one in _BY_ITSELF if why_not[one] is None), MemoryMode.PAUSED)
-        better = _BY_ITSELF[: _BY_ITSELF.index(mode)]
+        better = {one: why_not[one] for one in _BY_ITSELF[: _BY_ITSELF.index(mode)]}
         if _why_not_running(facts, flags, snapshot) is None:
-            reason = "; ".join(f"not {one.value}: {why_not[one]}" for one in better)
+            reason = "; ".join(f"not {one.value}: {why}" for one, why in (better | ruled_out).items())
     if mode is MemoryMode.BACKGROUND:
         return MemoryChoice(facts.memory_way, True, mode, reason)
     if mode is MemoryMode.IN_PLACE:
-        return MemoryChoice(MemoryWay.SPARSE, True, mode, reason)
+        return MemoryChoice(MemoryWay.SPARSE, True, mode, reason, gives_up=MemoryMode.BACKGROUND in ruled_out)
     if mode is MemoryMode.STREAM and why_not[MemoryMode.BACKGROUND] is None:
         return MemoryChoice(MemoryWay.BACKGROUND_STREAM, True, mode, reason)
     way = MemoryWay.STREAM if mode is MemoryMode.STREAM else facts.memory_way.plain
     return MemoryChoice(way, live and running, mode, reason)
+
+
+def _busy(rate: int | None) -> dict[MemoryMode, str | None]:
+    """What a guest rules out that changes so many MiB of its memory a second."""
+    if rate is None or rate < MILD_MIB:
+        return {}
+    changes = f"the guest changes {rate} MiB of its memory a second"
+    if rate > FAST_MIB:
+        return {MemoryMode.IN_PLACE: f"{changes}, faster than that is written again"}
+    return {MemoryMode.BACKGROUND: f"{changes}, and would wait for each page"}
 
 
 def _why_not_background(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> str | None:
@@ -90,6 +131,8 @@ def _why_not_in_place(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> st
         return "disks are kept internally"
     if (reason := _why_not_running(facts, flags, snapshot)) is not None:
         return reason
+    if facts.no_in_place:
+        return facts.no_in_place
     return None if facts.memory_way.sparse else "QEMU is older than 9.0"
 
 

@@ -42,7 +42,7 @@ from virtsnap.formats.save_image import (
     decode,
     head_length,
 )
-from virtsnap.model.errors import ErrorCode, Failed, OperationFailed, SystemRefused
+from virtsnap.model.errors import ErrorCode, Failed, NotConverged, OperationFailed, SystemRefused
 from virtsnap.model.facts import MemoryWay
 from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.compress import COMPRESSED, Filter
@@ -102,6 +102,7 @@ async def save(
     compression: SaveFormat | None = None,
     channels: int = 0,
     direct: bool = False,
+    gives_up: bool = False,
     job: str = "snapshot",
     progress: ProgressCallback | None = None,
 ) -> Saved:
@@ -113,7 +114,7 @@ async def save(
     cancelled, the file is gone and the guest is as it was before: a paused one can go on, a live one runs.
 
     `compression` (with STREAM): through that program. `channels` (with SPARSE): that many of QEMU's threads
-    write at once; `direct`: they pass the host's cache by.
+    write at once; `direct`: they pass the host's cache by. `gives_up`: see `migration.finished`.
 
     `way`: a plain one. Raises Failed: "Failed to create file ..." (code 38), "job 'snapshot' failed: ..."
     with QEMU's cause.
@@ -131,8 +132,8 @@ async def save(
         async with settings(monitor, way, channels, direct), monitor.events("MIGRATION") as listener:
             try:
                 async with migrate(monitor, "migrate", transport):
-                    status = await finished(monitor, listener, progress, live=live)
-            except asyncio.CancelledError:
+                    status = await finished(monitor, listener, progress, live=live, gives_up=gives_up)
+            except (asyncio.CancelledError, NotConverged):
                 await cancel_running(monitor, listener)
                 raise
             if status["status"] != "completed" and filter is not None:

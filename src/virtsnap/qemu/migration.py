@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from virtsnap.model.errors import Failed
+from virtsnap.model.errors import Failed, NotConverged
 from virtsnap.model.facts import MemoryWay
 from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.compress import Filter
@@ -32,6 +32,8 @@ _DOWNTIME_MS = 50
 """The pause at which a live migration ends; QEMU's default of 300 ms is meant for networks."""
 _PASSES = 4
 """A guest that has changed its memory faster than it was written, so many times, is paused."""
+_LONG_PAUSE_MS = 500
+"""Longer than a guest should wait where there is another way, which costs all of the time again."""
 BACKGROUND = "background-snapshot"
 MAPPED = "mapped-ram"
 _ENDED = frozenset({"none", "completed", "failed", "cancelled"})
@@ -167,11 +169,17 @@ async def _send_direct(monitor: Monitor, transport: Transport, number: int) -> N
 
 
 async def finished(
-    monitor: Monitor, listener: Listener, progress: ProgressCallback | None, *, live: bool = False
+    monitor: Monitor,
+    listener: Listener,
+    progress: ProgressCallback | None,
+    *,
+    live: bool = False,
+    gives_up: bool = False,
 ) -> dict[str, Any]:
     """Wait for the end of the migration; the answer of query-migrate at that moment.
 
-    `live`: the guest runs; it is paused when it does not let the migration come to its end.
+    `live`: the guest runs; it is paused when it does not let the migration come to its end. `gives_up`: not
+    when that would be a long pause. Raises NotConverged then, the migration still being under way.
     """
     while True:
         try:
@@ -180,6 +188,8 @@ async def finished(
         except TimeoutError:
             await _report(monitor, progress)
             if live and await _passes(monitor) > _PASSES:
+                if gives_up:
+                    await _check_pause(monitor)
                 await monitor.execute("stop")
                 live = False
             continue
@@ -233,6 +243,15 @@ async def _passes(monitor: Monitor) -> int:
     """How often QEMU has gone through the memory, or what was left of it."""
     ram = (await monitor.execute("query-migrate")).get("ram", {})
     return int(ram.get("dirty-sync-count", 0))
+
+
+async def _check_pause(monitor: Monitor) -> None:
+    """By what was left after the last pass. Raises NotConverged when to write it takes long."""
+    expected = int((await monitor.execute("query-migrate")).get("expected-downtime", 0))
+    if expected > _LONG_PAUSE_MS:
+        raise NotConverged(
+            f"after {_PASSES} rounds of its memory the guest would stand still for {expected} ms"
+        )
 
 
 async def _report(monitor: Monitor, progress: ProgressCallback | None) -> None:

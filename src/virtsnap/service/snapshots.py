@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virtsnap.formats.kept import Kept
-from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NotCaptured
+from virtsnap.model.errors import BareInvalidArg, ConfigUnsupported, NotCaptured, NotConverged
 from virtsnap.model.flags import SnapshotCreate
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotTree
 from virtsnap.service import schemas
@@ -70,18 +70,31 @@ class SnapshotCalls(Context):
             taken = frozenset(self.store.tree(uuid).snapshots)
             ours = self.store.images(uuid)
             request = create.prepare_request(parsed, flag, record, now, taken, reader.is_regular, ours)
-            try:
-                return await self._take(world, request, dry_run=dry_run)
-            except NotCaptured as error:
-                if request.memory_mode is not None:
-                    raise
-                return await self._take(world, request, no_background=error.detail)
+            why_not = {"no_background": "", "no_in_place": ""}
+            while True:
+                try:
+                    return await self._take(world, request, dry_run=dry_run, **why_not)
+                except NotCaptured as error:
+                    if request.memory_mode is not None or why_not["no_background"]:
+                        raise
+                    why_not = {"no_background": error.detail, "no_in_place": ""}
+                except NotConverged as error:
+                    # Only where the way in the background is there, too.
+                    why_not = {"no_background": "", "no_in_place": error.detail}
 
     async def _take(
-        self, world: World, request: CreateRequest, *, dry_run: bool = False, no_background: str = ""
+        self,
+        world: World,
+        request: CreateRequest,
+        *,
+        dry_run: bool = False,
+        no_background: str = "",
+        no_in_place: str = "",
     ) -> str | PlanReport:
-        """`no_background`: why the memory must not be written in that way."""
+        """`no_background`, `no_in_place`: why the memory must not be written in that way."""
         from virtsnap.plan import create
+        from virtsnap.plan.memory_way import MILD_MIB, rate_decides
+        from virtsnap.qemu import dirty_rate
         from virtsnap.qemu import facts as reader
         from virtsnap.qemu.background import chosen
 
@@ -93,7 +106,9 @@ class SnapshotCalls(Context):
         async with AsyncExitStack() as stack:
             if request.snapshot.memory is Location.EXTERNAL and monitor is not None and not no_background:
                 way, no_background = await stack.enter_async_context(chosen(monitor))
-                facts = replace(facts, memory_way=way)
+                facts = replace(facts, memory_way=way, no_in_place=no_in_place)
+                if rate_decides(facts, request.flags, request.snapshot, request.memory_mode):
+                    facts = replace(facts, dirty_rate=await dirty_rate.sample(monitor, MILD_MIB))
             plan = create.plan_create(replace(facts, no_background=no_background), request)
             if dry_run:
                 return report(plan)

@@ -84,6 +84,7 @@ class SaveMemory(Undoable):
             compression=None if step.compression is None else SaveFormat[step.compression.upper()],
             channels=step.channels,
             direct=step.direct,
+            gives_up=step.gives_up,
             job=step.job,
             progress=lambda done, total: world.report(step.label, done, total),
         )
