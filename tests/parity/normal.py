@@ -18,6 +18,8 @@ _PLAIN = [
     (re.compile(r"/dev/pts/\d+"), "/dev/pts/N"),
     (re.compile(r"(<domain [^>]*id=)'\d+'"), r"\1'N'"),
     (re.compile(r"^(Id: +)\d+$", re.M), r"\1N"),
+    # QEMU counts its nodes from the start of its life.
+    (re.compile(r"#block\d+"), "#blockN"),
     (re.compile(r"^(CPU time: +)[\d.]+s$", re.M), r"\1N"),
 ]
 _PROGRESS = re.compile(r"[\r\n]*[A-Z][A-Za-z ]+: \[ *\d+(\.\d\d)? %\]\n?")

@@ -1,12 +1,13 @@
 """Plays scenarios on both sides and compares them, step by step.
 
-`python -m tests.parity.play [--diff] [--through virtsnapd] [--virsh FOLDER] [NAME...]` prints the table of
+`python -m tests.parity.play [--diff] [--through WAY] [--virsh FOLDER] [NAME...]` prints the table of
 script/parity.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -16,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,6 +30,7 @@ from tests.parity.scenario import FOLDER, Scenario, Step, load, names
 
 _SECONDS = 90
 """The longest that a command may take on either side."""
+_VIRTSNAP = Path(sys.executable).with_name("virtsnap")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,22 @@ class Answer:
 
     status: int
     lines: list[str]
+
+
+def _run(words: list[str], folder: Path, editor: str | None) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder, as the user who runs this. Raises subprocess.TimeoutExpired."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("EDITOR", "VISUAL")}
+    return subprocess.run(
+        words,
+        env=kept | {"LC_ALL": "C.UTF-8"} | ({"EDITOR": editor} if editor else {}),
+        cwd=folder,
+        timeout=_SECONDS,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 class Side:
@@ -180,13 +197,25 @@ class VirshSide(Side):
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         return self._daemon.run(words, timeout=_SECONDS, cwd=self.folder)
 
+    def end(self) -> None:
+        """Nothing of it runs on, and the daemon knows no domain."""
+        self._daemon.clear()
+
+
+class ClientOnLibvirtd(VirshSide):
+    """virtsnap in virsh's place: the same libvirtd answers, so nothing may differ but our own words."""
+
+    def program(self, words: list[str]) -> subprocess.CompletedProcess[str]:
+        uri = f"qemu:///session?socket={self._daemon.socket}"
+        return _run([str(_VIRTSNAP), "-c", uri, *words], self.folder, self._editor)
+
 
 class VirtsnapSide(Side):
     name = "virtsnap"
 
     def __init__(self, folder: Path, guest: GuestImage | None, root: Path) -> None:
         super().__init__(folder, guest)
-        self._program = [str(Path(sys.executable).with_name("virtsnap")), "-c", f"qemu:///embed?root={root}"]
+        self._program = [str(_VIRTSNAP), "-c", f"qemu:///embed?root={root}"]
 
     def program(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         return self.run([*self._program, *words])
@@ -195,19 +224,7 @@ class VirtsnapSide(Side):
         """Nothing of it runs on but guests."""
 
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        kept = {key: value for key, value in os.environ.items() if key not in ("EDITOR", "VISUAL")}
-        environment = kept | {"LC_ALL": "C.UTF-8"} | ({"EDITOR": self._editor} if self._editor else {})
-        return subprocess.run(
-            words,
-            env=environment,
-            cwd=self.folder,
-            timeout=_SECONDS,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        return _run(words, self.folder, self._editor)
 
 
 class DaemonSide(VirtsnapSide):
@@ -240,11 +257,13 @@ class VirshOnDaemon(DaemonSide):
 
 
 class ClientOnDaemon(DaemonSide):
-    client = (str(Path(sys.executable).with_name("virtsnap")),)
+    client = (str(_VIRTSNAP),)
 
 
 THROUGH = {"": VirtsnapSide, "virtsnapd": VirshOnDaemon, "client": ClientOnDaemon}
-"""Who plays our side: virtsnap itself, real virsh on the daemon, virtsnap on the daemon."""
+"""Who plays our side: virtsnap itself, real virsh on the daemon, virtsnap on the daemon. A fourth, LIBVIRTD,
+has a libvirtd of its own."""
+LIBVIRTD = "libvirtd"
 
 
 @dataclass(frozen=True)
@@ -288,7 +307,10 @@ class Score:
 
 
 class Stage:
-    """Where scenarios are played: one daemon, one guest image, two folders."""
+    """Where scenarios are played: one daemon, one guest image, two folders.
+
+    `other`: a second daemon, for virtsnap to be the client of.
+    """
 
     def __init__(
         self,
@@ -298,9 +320,11 @@ class Stage:
         *,
         through: str = "",
         virsh: str = "virsh",
+        other: oracle.Oracle | None = None,
     ) -> None:
         self.folder = folder
         self._through = through
+        self._other = other
         self._virsh = virsh
         self._daemon = daemon
         self.rules = rules
@@ -315,16 +339,14 @@ class Stage:
         for folder in (ours, theirs):
             folder.mkdir(parents=True)
         virsh = VirshSide(theirs, guest, self._daemon, self._virsh)
-        virtsnap = THROUGH[self._through](ours, guest, root)
-        if isinstance(virtsnap, VirshOnDaemon):
-            virtsnap.use(self._virsh)
+        virtsnap = self._ours(ours, guest, root)
         try:
             with ThreadPoolExecutor(1) as other:
                 answers = other.submit(virsh.play, scenario.steps)
                 mine = virtsnap.play(scenario.steps)
                 compared = zip(scenario.steps, answers.result(), mine, strict=True)
         finally:
-            self._daemon.clear()
+            virsh.end()
             virtsnap.end()
             oracle.end_guests(ours, root)
         score = Score(scenario.name)
@@ -333,13 +355,21 @@ class Stage:
                 score.steps.append(self._compare(scenario.name, step, left, right))
                 if (left.status != 0) != step.fails and step.kind in ("command", "domain"):
                     score.wrong.append(f"line {step.number}: {step.text}: {' / '.join(left.lines)}")
-        # A rule for virtsnap's own command line explains nothing of virsh's.
-        if self._through != "virtsnapd":
+        # A rule for virtsnap's own work explains nothing of virsh's, or of libvirtd's.
+        if self._through not in ("virtsnapd", LIBVIRTD):
             score.stale = [
                 r for r in self.rules if scenario.name in r.scenarios and scenario.name not in r.used
             ]
         score.seconds = time.monotonic() - start
         return score
+
+    def _ours(self, folder: Path, guest: GuestImage | None, root: Path) -> VirtsnapSide | ClientOnLibvirtd:
+        if self._other is not None:
+            return ClientOnLibvirtd(folder, guest, self._other)
+        side = THROUGH[self._through](folder, guest, root)
+        if isinstance(side, VirshOnDaemon):
+            side.use(self._virsh)
+        return side
 
     def _compare(self, scenario: str, step: Step, virsh: Answer, virtsnap: Answer) -> Compared:
         text = step.text if step.kind == "command" else f"{step.kind}: {step.text}"
@@ -355,7 +385,7 @@ class Stage:
         return self._image
 
 
-@contextmanager
+@contextlib.contextmanager
 def stage(*, through: str = "", virsh: Path | None = None) -> Iterator[Stage]:
     """A stage with its daemon; both are gone afterwards. Raises RuntimeError when libvirtd does not start.
 
@@ -369,8 +399,14 @@ def stage(*, through: str = "", virsh: Path | None = None) -> Iterator[Stage]:
         program = "virsh"
         if virsh is not None:  # copied, since libvirtd's user may not come where it lies
             program = str(Path(shutil.copytree(virsh, folder / "v", symlinks=True), "virsh"))
-        with oracle.running(theirs) as running:
-            yield Stage(folder, running, known.load(), through=through, virsh=program)
+        with contextlib.ExitStack() as daemons:
+            running = daemons.enter_context(oracle.running(theirs))
+            other = None
+            if through == LIBVIRTD:
+                second = folder / "e"
+                second.mkdir()
+                other = daemons.enter_context(oracle.running(second))
+            yield Stage(folder, running, known.load(), through=through, virsh=program, other=other)
 
 
 def _lines(kind: str, text: str) -> list[str]:
@@ -395,9 +431,10 @@ def main() -> int:
     parser.add_argument("--diff", action="store_true", help="show every difference (as when names are given)")
     parser.add_argument(
         "--through",
-        choices=["virtsnapd", "client"],
+        choices=["virtsnapd", "client", LIBVIRTD],
         default="",
-        help="by way of the daemon: ask ours with real virsh too, or with virtsnap as its client",
+        help="by way of the daemon: ask ours with real virsh too, or with virtsnap as its client; "
+        "libvirtd: virtsnap as the client of a real libvirtd",
     )
     parser.add_argument(
         "--virsh", type=Path, metavar="FOLDER", help="of another release: the program in it (.cache/virsh)"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.parity import known, oracle
-from tests.parity.play import Stage, report, stage
+from tests.parity.play import LIBVIRTD, Stage, report, stage
 from tests.parity.scenario import FOLDER, load, names
 
 pytestmark = pytest.mark.parity
@@ -46,6 +46,17 @@ def _there() -> Iterator[Stage]:
 def test_scenario_through_the_daemon(there: Stage, name: str) -> None:
     """A few of them, and those that nobody else can play; `script/parity --through virtsnapd` plays all."""
     score = there.play(load(FOLDER / f"{name}.txt"))
+    assert score.good, "\n".join(report(score))
+
+
+@pytest.mark.timeout(240)
+def test_scenario_as_client_of_libvirtd() -> None:
+    """One of them; `script/parity --through libvirtd` plays all."""
+    reason = oracle.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with stage(through=LIBVIRTD) as built:
+        score = built.play(load(FOLDER / "block-pull.txt"))
     assert score.good, "\n".join(report(score))
 
 

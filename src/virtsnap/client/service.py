@@ -21,7 +21,7 @@ from virtsnap.model.block_job import BlockJob, BlockJobInfo, BlockJobState, Bloc
 from virtsnap.model.domain import BlockInfo, DomainInfo, DomainState, Reason
 from virtsnap.model.errors import NoSnapshot, NoSupport, OperationInvalid, VirtsnapError
 from virtsnap.model.event import DomainEvent, EventKind
-from virtsnap.model.flags import BlockJobInfoFlags
+from virtsnap.model.flags import BlockJobInfoFlags, BlockRebase
 from virtsnap.model.host import NodeInfo
 from virtsnap.model.job import Amount, JobInfo, JobOperation, JobType
 from virtsnap.model.libvirt import LibvirtReport
@@ -36,7 +36,7 @@ from virtsnap.service.interface import (
     WouldWait,
 )
 from virtsnap.wire.procedures import QEMU, VIRTSNAP
-from virtsnap.wire.values import STRING, UINT, Param, WireDomain, WireSnapshot, params_of, values_of
+from virtsnap.wire.values import INT, STRING, UINT, Param, WireDomain, WireSnapshot, params_of, values_of
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.5
@@ -432,7 +432,7 @@ class RemoteService:
     async def block_pull(
         self, uuid: str, path: str, base: str | None = None, bandwidth: int = 0, flags: int = 0
     ) -> None:
-        if base is None:
+        if base is None and not flags & BlockRebase.RELATIVE:  # which the other procedure does not know
             await self._call("domain_block_pull", _dom(uuid), path, bandwidth, flags)
         else:
             await self._call("domain_block_rebase", _dom(uuid), path, base, bandwidth, flags)
@@ -674,5 +674,5 @@ def _save_params(path: str, xml: str | None, image_format: str | None, channels:
     if image_format is not None:
         params.append(Param("image_format", STRING, image_format))
     if channels is not None:
-        params.append(Param("parallel.channels", UINT, channels))
+        params.append(Param("parallel.channels", INT, channels))
     return params
