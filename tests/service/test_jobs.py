@@ -87,12 +87,14 @@ async def merging(bare: BareDomain, held: Held, *, offline: bool) -> asyncio.Tas
     await bare.put(2, size="32M")
 
     def progress(_: Progress) -> None:
-        if not held.reached.is_set():
-            held.hold(
-                [bare.instance.pid]
-                if not offline
-                else [pid for pid in processes_naming(bare.folder) if b"qemu-img" in command_of(pid)]
-            )
+        pids = (
+            [bare.instance.pid]
+            if not offline
+            else [pid for pid in processes_naming(bare.folder) if b"qemu-img" in command_of(pid)]
+        )
+        # Between two disks there is none; the next word of progress is of the other.
+        if pids and not held.reached.is_set():
+            held.hold(pids)
 
     task = asyncio.ensure_future(bare.service.snapshot_delete(bare.uuid, "s", progress=progress))
     reached = asyncio.ensure_future(held.reached.wait())

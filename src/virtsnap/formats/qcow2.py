@@ -46,11 +46,12 @@ def empty(
     backing_format: str,
     cluster_size: int | None = None,
     extended_l2: bool = False,
-) -> tuple[tuple[int, bytes], ...] | None:
-    """An image of `size` bytes that holds nothing yet, as pieces and their offsets; the rest is zeroes.
+) -> bytes | None:
+    """The file of an image of `size` bytes that holds nothing yet.
 
-    The last piece ends where the file ends. None for what has no place in this simplest layout (an image of
-    many TiB, a name that is longer than a cluster): qemu-img makes it, or knows why it cannot be.
+    Its tables are written whole, as qemu-img writes them: what an empty image takes on the disk says by how
+    much another one is fuller. None for what has no place in this simplest layout (an image of many TiB, a
+    name that is longer than a cluster): qemu-img makes it, or knows why it cannot be.
     """
     cluster = cluster_size or _CLUSTER
     name, kind = backing.encode(errors="surrogateescape"), backing_format.encode()
@@ -69,12 +70,9 @@ def empty(
     head += struct.pack(">IIQQIIQ", 0, entries, 3 * cluster, cluster, 1, 0, 0)
     head += struct.pack(">QQQII", _EXTENDED_L2 if extended_l2 else 0, 0, 0, _REFCOUNT_ORDER, _HEADER_LENGTH)
     head = head.ljust(_HEADER_LENGTH, b"\0") + extension + bytes(8) + name
-    return (
-        (0, head),
-        (cluster, struct.pack(">Q", 2 * cluster)),
-        (2 * cluster, struct.pack(">H", 1) * clusters),
-        (clusters * cluster - 1, b"\0"),
-    )
+    refcounts = struct.pack(">Q", 2 * cluster).ljust(cluster, b"\0")
+    refcounts += (struct.pack(">H", 1) * clusters).ljust(cluster, b"\0")
+    return head.ljust(cluster, b"\0") + refcounts + bytes(8 * max(entries, 1))
 
 
 def parse(data: bytes) -> Qcow2Header | None:

@@ -245,15 +245,15 @@ async def create_overlay(
     Raises Failed with the cause: the file exists, the disk is full...
     """
     if format == "qcow2" and not existing:
-        pieces = qcow2.empty(
+        content = qcow2.empty(
             size,
             backing=os.path.abspath(backing_path),
             backing_format=backing_format,
             cluster_size=cluster_size,
             extended_l2=bool(extended_l2),
         )
-        if pieces is not None:
-            _write_new(os.path.abspath(path), pieces)
+        if content is not None:
+            _write_new(os.path.abspath(path), content)
             return
     options = []
     if cluster_size is not None:
@@ -298,16 +298,15 @@ async def _create(path: str, *options: str, size: int, existing: bool, emulator_
         raise
 
 
-def _write_new(path: str, pieces: Sequence[tuple[int, bytes]]) -> None:
-    """A new file of these pieces, durable with its name. Raises Failed; the file is removed then."""
+def _write_new(path: str, content: bytes) -> None:
+    """A new file with that in it, durable with its name. Raises Failed; the file is removed then."""
     made = False
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         made = True
         try:
-            for at, data in pieces:
-                if os.pwrite(descriptor, data, at) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
