@@ -5,6 +5,8 @@ A disk is known by its target, an interface by its MAC address, as libvirt knows
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from lxml import etree
 
 from virtsnap.formats import xml_text
@@ -46,7 +48,7 @@ def attached(definition: DomainDefinition, device: etree._Element) -> DomainDefi
         if definition.disk(target) is not None:
             raise OperationInvalid(f"target {target} already exists")
     root = definition.tree()
-    _devices(root).append(device)
+    _devices(root).append(deepcopy(device))
     return DomainDefinition.from_element(root)
 
 
@@ -72,7 +74,7 @@ def updated(definition: DomainDefinition, device: etree._Element) -> DomainDefin
     """With it in the place of the one that it names; it stays where that one is on its bus."""
     if device.tag not in ("disk", "interface"):
         raise OperationUnsupported(f"persistent update of device '{device.tag}' is not supported")
-    root = definition.tree()
+    root, device = definition.tree(), deepcopy(device)
     old = _find(root, device, "update")
     kept = old.find("address")
     if device.find("address") is None and kept is not None:

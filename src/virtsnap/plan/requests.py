@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from enum import IntFlag
+from functools import cache
+from typing import TypeVar
+
 from virtsnap.model.errors import BareInvalidArg
 from virtsnap.model.flags import SnapshotCreate, SnapshotDelete, SnapshotRevert
 from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import MemoryMode, Snapshot
+
+F = TypeVar("F", bound=IntFlag)
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,17 @@ class DeleteRequest:
     flags: SnapshotDelete
 
 
-def known_flags(
-    flags: int, allowed: type[SnapshotCreate | SnapshotRevert | SnapshotDelete], function: str
-) -> None:
-    """Refuse bits that libvirt does not know, in its words."""
-    unknown = flags & ~sum(allowed)
+def known_flags(flags: int, allowed: type[F], function: str) -> F:
+    """The flags. Refuse bits that libvirt does not know, in its words."""
+    unknown = flags & ~_mask(allowed)
     if unknown:
         raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function {function}")
+    return allowed(flags)
+
+
+@cache
+def _mask(allowed: type[IntFlag]) -> int:
+    return sum(int(flag) for flag in allowed)
 
 
 def exclusive(flags: int, first: int, first_name: str, second: int, second_name: str) -> None:

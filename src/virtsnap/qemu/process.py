@@ -67,6 +67,7 @@ class _Stat:
     stime: int
     start_ticks: int
     rss_pages: int
+    cpu: int
 
 
 def listen(path: str) -> socket.socket:
@@ -243,15 +244,14 @@ class Thread:
 
 def thread(pid: int, tid: int) -> Thread | None:
     """None when it has ended."""
-    try:
-        with open(f"/proc/{pid}/task/{tid}/stat", "rb") as file:
-            text = file.read()
-        affinity = frozenset(os.sched_getaffinity(tid))
-    except (FileNotFoundError, ProcessLookupError):
+    stat = _read_stat(f"{pid}/task/{tid}")
+    if stat is None:
         return None
-    fields = text[text.rindex(b")") + 2 :].split()
-    ticks = int(fields[11]) + int(fields[12])
-    return Thread(ticks * (1_000_000_000 // os.sysconf("SC_CLK_TCK")), int(fields[36]), affinity)
+    try:
+        affinity = frozenset(os.sched_getaffinity(tid))
+    except ProcessLookupError:
+        return None
+    return Thread(_nanoseconds(stat), stat.cpu, affinity)
 
 
 def read_log_tail(path: str, limit: int = _LOG_TAIL_BYTES, start: int = 0) -> str:
@@ -340,9 +340,10 @@ def _exited(log_path: str, log_start: int) -> Failed:
     )
 
 
-def _read_stat(pid: int) -> _Stat | None:
+def _read_stat(task: int | str) -> _Stat | None:
+    """Of a process, or of 'PID/task/TID'."""
     try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/{task}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
             text = os.read(descriptor, 4096)
         finally:
@@ -357,6 +358,7 @@ def _read_stat(pid: int) -> _Stat | None:
         stime=int(fields[12]),
         start_ticks=int(fields[19]),
         rss_pages=int(fields[21]),
+        cpu=int(fields[36]),
     )
 
 

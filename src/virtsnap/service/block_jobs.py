@@ -29,12 +29,12 @@ from virtsnap.model.flags import (
     BlockPull,
     BlockRebase,
 )
+from virtsnap.plan.requests import known_flags
+from virtsnap.service.context import required_monitor
 from virtsnap.service.interface import Progress, ProgressCallback
 from virtsnap.service.snapshots import SnapshotCalls
 
 if TYPE_CHECKING:
-    from enum import IntFlag
-
     from virtsnap.engine.world import World
     from virtsnap.model.domain import DomainRecord
     from virtsnap.model.facts import DomainFacts
@@ -62,7 +62,7 @@ class BlockJobCalls(SnapshotCalls):
         from virtsnap.plan.block_jobs import CommitRequest, plan_commit
 
         self.writable("virDomainBlockCommit")
-        flag = BlockCommit(_known(flags, BlockCommit, "qemuDomainBlockCommit"))
+        flag = known_flags(flags, BlockCommit, "qemuDomainBlockCommit")
         speed = _speed(bandwidth, bytes=bool(flag & BlockCommit.BANDWIDTH_BYTES))
         request = CommitRequest(path, base, top, speed, flag)
         await self._begin(uuid, lambda facts, number: plan_commit(facts, request, number))
@@ -98,7 +98,7 @@ class BlockJobCalls(SnapshotCalls):
         from virtsnap.qemu import facts as reader
 
         self.writable("virDomainBlockCopy")
-        flag = BlockCopy(_known(flags, BlockCopy, "qemuDomainBlockCopy"))
+        flag = known_flags(flags, BlockCopy, "qemuDomainBlockCopy")
         to = parse_copy_destination(destination_xml)
         request = CopyRequest(path, to.path, to.type, to.format, bandwidth, granularity, buf_size, flag)
         async with self.operation(uuid) as world:
@@ -111,7 +111,7 @@ class BlockJobCalls(SnapshotCalls):
 
     async def block_job_info(self, uuid: str, path: str, flags: int = 0) -> BlockJobInfo | None:
         """How far the disk's job is; None: it has none. Raises OperationInvalid, InvalidArg."""
-        _known(flags, BlockJobInfoFlags, "qemuDomainGetBlockJobInfo")
+        known_flags(flags, BlockJobInfoFlags, "qemuDomainGetBlockJobInfo")
         record = await self.look(uuid)
         job = self._job(record, path)
         return None if job is None else await self._info(record, job)
@@ -121,13 +121,11 @@ class BlockJobCalls(SnapshotCalls):
         from virtsnap.qemu import block_jobs
 
         self.writable("virDomainBlockJobSetSpeed")
-        flag = _known(flags, BlockJobSetSpeed, "qemuDomainBlockJobSetSpeed")
+        flag = known_flags(flags, BlockJobSetSpeed, "qemuDomainBlockJobSetSpeed")
         speed = _speed(bandwidth, bytes=bool(flag & BlockJobSetSpeed.BANDWIDTH_BYTES))
         async with self.operation(uuid) as world:
             job = self._required(world.record(), path)
-            monitor = await world.monitor()
-            if monitor is None:
-                raise OperationInvalid("domain is not running")
+            monitor = await required_monitor(world)
             await block_jobs.set_speed(monitor, job.name, speed)
 
     async def block_job_abort(self, uuid: str, path: str, flags: int = 0) -> None:
@@ -140,12 +138,10 @@ class BlockJobCalls(SnapshotCalls):
         from virtsnap.service.concluding import conclude, put
 
         self.writable("virDomainBlockJobAbort")
-        flag = _known(flags, BlockJobAbort, "qemuDomainBlockJobAbort")
+        flag = known_flags(flags, BlockJobAbort, "qemuDomainBlockJobAbort")
         async with self.operation(uuid) as world:
             job = self._required(world.record(), path)
-            monitor = await world.monitor()
-            if monitor is None:
-                raise OperationInvalid("domain is not running")
+            monitor = await required_monitor(world)
             if job.state is not BlockJobState.RUNNING:
                 raise OperationInvalid(f"block job on disk '{job.target}' is still being ended")
             if flag & BlockJobAbort.PIVOT:
@@ -249,12 +245,6 @@ class BlockJobCalls(SnapshotCalls):
 def _check_pivoted(job: BlockJob | None) -> None:
     if job is not None and job.state is not BlockJobState.COMPLETED:
         raise Failed(f"block job on disk '{job.target}' failed while pivoting: {job.error or 'it ended'}")
-
-
-def _known(flags: int, allowed: type[IntFlag], function: str) -> int:
-    if unknown := flags & ~sum(allowed):
-        raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function {function}")
-    return flags
 
 
 def _speed(bandwidth: int, *, bytes: bool) -> int:

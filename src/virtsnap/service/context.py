@@ -22,7 +22,9 @@ from virtsnap.engine.locks import DomainLock
 from virtsnap.engine.refresh import observed, settle
 from virtsnap.engine.telling import overhear
 from virtsnap.model.domain import DomainRecord
-from virtsnap.model.errors import Failed, NoDomain, OperationDenied, SystemRefused
+from virtsnap.model.errors import Failed, NoDomain, OperationDenied, OperationInvalid, SystemRefused
+from virtsnap.model.flags import DomainModification
+from virtsnap.plan.requests import known_flags
 from virtsnap.service.interface import Progress, ProgressCallback, WouldWait
 from virtsnap.service.managed import ManagedSave, fits, renew
 from virtsnap.store.database import Store, open_store
@@ -33,11 +35,33 @@ if TYPE_CHECKING:
     from virtsnap.model.facts import DomainFacts
     from virtsnap.model.steps import Plan
     from virtsnap.qemu.capabilities import Capabilities
+    from virtsnap.qemu.monitor import Monitor
 
 T = TypeVar("T")
 DEFAULT_EMULATOR = "/usr/bin/qemu-system-x86_64"
 _CONTENT_STAYS = frozenset({"create", "delete", "flatten", "clone"})
 """Plans that leave the content of every disk as it is."""
+
+
+def affected(record: DomainRecord, flags: int, function: str) -> tuple[bool, bool]:
+    """What runs, the definition. Raises OperationInvalid, as virDomainObjUpdateModificationImpact."""
+    flag = known_flags(flags, DomainModification, function)
+    live, config = DomainModification.LIVE in flag, DomainModification.CONFIG in flag
+    if not live and not config:
+        live, config = record.active, not record.active
+    if live and not record.active:
+        raise OperationInvalid("domain is not running")
+    if config and not record.persistent:
+        raise OperationInvalid("transient domains do not have any persistent config")
+    return live, config
+
+
+async def required_monitor(world: World) -> Monitor:
+    """The conversation with the domain's QEMU. Raises OperationInvalid where there is none."""
+    monitor = await world.monitor()
+    if monitor is None:
+        raise OperationInvalid("domain is not running")
+    return monitor
 
 
 class Context:

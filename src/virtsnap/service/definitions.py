@@ -19,6 +19,7 @@ from virtsnap.model.errors import (
 from virtsnap.model.event import Change, EventKind
 from virtsnap.model.flags import DomainModification, DomainStart
 from virtsnap.service import schemas
+from virtsnap.service.context import affected
 from virtsnap.service.interface import DomainHandle
 from virtsnap.service.saves import SaveCalls
 
@@ -136,13 +137,8 @@ class DefinitionCalls(SaveCalls):
 
     def _of_config(self, record: DomainRecord, flags: int, function: str) -> bool:
         """The flags mean the definition, not what runs."""
-        if unknown := flags & ~sum(DomainModification):
-            raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function {function}")
-        if flags & DomainModification.LIVE and not record.active:
-            raise OperationInvalid("domain is not running")
-        if flags & DomainModification.CONFIG and not record.persistent:
-            raise OperationInvalid("transient domains do not have any persistent config")
-        return not record.active or flags == DomainModification.CONFIG
+        live, _ = affected(record, flags, function)
+        return not live
 
     def _definition(self, record: DomainRecord, config: bool) -> DomainDefinition:
         from virtsnap.formats.domain_xml import DomainDefinition

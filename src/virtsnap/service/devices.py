@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from virtsnap.formats import device_xml
 from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk, read_disk
 from virtsnap.model.errors import InvalidArg, OperationInvalid, OperationUnsupported
+from virtsnap.service.context import affected
 from virtsnap.service.hardware import HardwareCalls
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class DeviceCalls(HardwareCalls):
         """The same by its alias."""
         self.writable("virDomainDetachDeviceAlias")
         async with self.operation(uuid) as world:
-            live, _ = self._affects(world.record(), flags, "qemuDomainDetachDeviceAlias")
+            live, _ = affected(world.record(), flags, "qemuDomainDetachDeviceAlias")
             if live:
                 raise OperationUnsupported("live detach of devices is not supported")
             await self._change_config(world, lambda old: device_xml.detached_alias(old, alias))
@@ -53,15 +54,14 @@ class DeviceCalls(HardwareCalls):
         force = bool(flags & _FORCE)
         async with self.operation(uuid) as world:
             record = world.record()
-            live, config = self._affects(record, flags & ~_FORCE, "qemuDomainUpdateDeviceFlags")
+            live, config = affected(record, flags & ~_FORCE, "qemuDomainUpdateDeviceFlags")
             device = device_xml.parse_device(xml)
             if config:  # refused here, before a medium has changed
-                device_xml.updated(DomainDefinition.parse(record.config_xml), device_xml.parse_device(xml))
+                device_xml.updated(DomainDefinition.parse(record.config_xml), device)
             if live:
                 await self._change_medium(world, device, force=force)
             if config:
-                again = device_xml.parse_device(xml)
-                await self._change_config(world, lambda old: device_xml.updated(old, again))
+                await self._change_config(world, lambda old: device_xml.updated(old, device))
 
     async def _change(
         self,
@@ -72,7 +72,7 @@ class DeviceCalls(HardwareCalls):
         change: Callable[[DomainDefinition, etree._Element], DomainDefinition],
     ) -> None:
         async with self.operation(uuid) as world:
-            live, _ = self._affects(world.record(), flags, f"qemuDomain{what.capitalize()}DeviceFlags")
+            live, _ = affected(world.record(), flags, f"qemuDomain{what.capitalize()}DeviceFlags")
             device = device_xml.parse_device(xml)
             if live:
                 raise OperationUnsupported(f"live {what} of device '{device.tag}' is not supported")

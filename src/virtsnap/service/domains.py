@@ -11,10 +11,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import IntFlag
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from virtsnap.engine.telling import expect_reboot, tell
 from virtsnap.formats.kept import Kept, digest
@@ -27,7 +26,6 @@ from virtsnap.model.domain import (
     Reason,
 )
 from virtsnap.model.errors import (
-    BareInvalidArg,
     Failed,
     InvalidArg,
     NoDomain,
@@ -46,16 +44,16 @@ from virtsnap.model.flags import (
     DomainUndefine,
     DomainXml,
 )
+from virtsnap.plan.requests import known_flags
 from virtsnap.service import schemas
-from virtsnap.service.context import Context
+from virtsnap.service.context import Context, required_monitor
 from virtsnap.service.interface import BlockDevice, DomainHandle
 from virtsnap.service.managed import ManagedSave
 
 if TYPE_CHECKING:
-    from virtsnap.engine.glance import Sight
     from virtsnap.engine.world import World
+    from virtsnap.formats.domain_summary import DomainSummary
     from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
-    from virtsnap.qemu.monitor import Monitor
 
 _QUERY_SECONDS = 2.0
 _REBOOT_SECONDS = 120.0
@@ -97,7 +95,7 @@ class DomainCalls(Context):
 
     async def list_domains(self, flags: int = 0) -> Sequence[DomainHandle]:
         """Domains that every group of the flags lets through, by name; the same object if nothing is new."""
-        flag = int(_known(flags, DomainList, "qemuConnectListAllDomains"))
+        flag = int(known_flags(flags, DomainList, "qemuConnectListAllDomains"))
         heads = self.glances.all()
         if heads is None:
             return [_handle(record) for record in await self._look_at_all() if self._listed(record, flag)]
@@ -171,7 +169,7 @@ class DomainCalls(Context):
         from virtsnap.service.left_behind import left_behind
 
         self.writable("virDomainDefineXML")
-        _known(flags, DomainDefine, "qemuDomainDefineXMLFlags")
+        known_flags(flags, DomainDefine, "qemuDomainDefineXMLFlags")
         if flags & DomainDefine.VALIDATE:
             schemas.validate(xml, "domain")
         definition = await self.completed(DomainDefinition.parse(xml))
@@ -207,7 +205,7 @@ class DomainCalls(Context):
         from virtsnap.formats.domain_xml import DomainDefinition
 
         self.writable("virDomainUndefineFlags" if flags else "virDomainUndefine")
-        flag = _known(flags, DomainUndefine, "qemuDomainUndefineFlags")
+        flag = known_flags(flags, DomainUndefine, "qemuDomainUndefineFlags")
         async with self.operation(uuid) as world:
             record = world.record()
             if not record.persistent:
@@ -241,7 +239,7 @@ class DomainCalls(Context):
         from virtsnap.plan.lifecycle import plan_start
 
         self.writable("virDomainCreateWithFlags" if flags else "virDomainCreate")
-        flag = _known(flags, DomainStart, "qemuDomainCreateWithFlags")
+        flag = known_flags(flags, DomainStart, "qemuDomainCreateWithFlags")
         if flag & DomainStart.AUTODESTROY:
             raise OperationUnsupported("autodestroy needs a daemon that watches the client")
         async with self.operation(uuid) as world:
@@ -277,7 +275,7 @@ class DomainCalls(Context):
         from virtsnap.plan.lifecycle import plan_stop
 
         self.writable("virDomainDestroy")
-        flag = _known(flags, DomainDestroy, "qemuDomainDestroyFlags")
+        flag = known_flags(flags, DomainDestroy, "qemuDomainDestroyFlags")
         async with self.operation(uuid) as world:
             record = world.record()
             await Runner(world).run(plan_stop(record, Reason.SHUTOFF_DESTROYED))
@@ -297,7 +295,7 @@ class DomainCalls(Context):
         self.writable("virDomainShutdown")
         method = power.check_method(flags, "qemuDomainShutdownFlags")
         async with self.operation(uuid) as world:
-            monitor = await _running(world)
+            monitor = await required_monitor(world)
             if not await power.by_agent(world, monitor, method, "powerdown"):
                 await monitor.execute("system_powerdown")
 
@@ -311,7 +309,7 @@ class DomainCalls(Context):
         self.writable("virDomainReboot")
         method = power.check_method(flags, "qemuDomainReboot")
         async with self.operation(uuid) as world:
-            monitor = await _running(world)
+            monitor = await required_monitor(world)
             if await power.by_agent(world, monitor, method, _reboot_mode(world.record())):
                 return
             await monitor.execute("set-action", shutdown="pause")
@@ -333,13 +331,13 @@ class DomainCalls(Context):
         """Press the reset button."""
         self.writable("virDomainReset")
         async with self.operation(uuid) as world:
-            await (await _running(world)).execute("system_reset")
+            await (await required_monitor(world)).execute("system_reset")
 
     async def suspend(self, uuid: str) -> None:
         """Stop the virtual CPUs; quiet when they stand still already."""
         self.writable("virDomainSuspend")
         async with self.operation(uuid) as world:
-            monitor = await _running(world)
+            monitor = await required_monitor(world)
             record = world.record()
             if record.state is DomainState.PMSUSPENDED:
                 raise OperationInvalid("domain is pmsuspended")
@@ -354,7 +352,7 @@ class DomainCalls(Context):
 
         self.writable("virDomainResume")
         async with self.operation(uuid) as world:
-            monitor = await _running(world)
+            monitor = await required_monitor(world)
             record = world.record()
             if record.state is DomainState.PMSUSPENDED:
                 raise OperationInvalid("domain is pmsuspended")
@@ -378,28 +376,21 @@ class DomainCalls(Context):
 
         sight = self.glances.at(uuid)
         if sight is not None and (sight.balloon is not None or not sight.record.active):
-            return self._told(sight)
+            facts, balloon = sight.summary, sight.balloon[0] if sight.balloon is not None else None
+            used = facts.current_memory_kib if balloon is None else balloon
+            return self._told(sight.record, facts, sight.cpu_time_ns, used)
         record = await self.look(uuid)
         definition = _parsed(record.live_xml or record.config_xml)
-        instance = record.instance
-        return DomainInfo(
-            id=instance.id if instance is not None else None,
-            name=record.name,
-            uuid=record.uuid,
-            os_type=definition.os_type,
-            state=record.state,
-            vcpus=definition.vcpus,
-            cpu_time_ns=process.cpu_time_ns(instance) if instance is not None else None,
-            max_memory_kib=definition.memory_kib,
-            used_memory_kib=await self._balloon_kib(record, definition),
-            persistent=record.persistent,
-            autostart=record.autostart,
-            managed_save=ManagedSave.of(self.root, uuid).exists,
-        )
+        time_ns = process.cpu_time_ns(record.instance) if record.instance is not None else None
+        return self._told(record, definition, time_ns, await self._balloon_kib(record, definition))
 
-    def _told(self, sight: Sight) -> DomainInfo:
-        record, facts = sight.record, sight.summary
-        balloon = sight.balloon[0] if sight.balloon is not None else None
+    def _told(
+        self,
+        record: DomainRecord,
+        facts: DomainSummary | DomainDefinition,
+        cpu_time_ns: int | None,
+        used_memory_kib: int,
+    ) -> DomainInfo:
         return DomainInfo(
             id=record.instance.id if record.instance is not None else None,
             name=record.name,
@@ -407,9 +398,9 @@ class DomainCalls(Context):
             os_type=facts.os_type,
             state=record.state,
             vcpus=facts.vcpus,
-            cpu_time_ns=sight.cpu_time_ns,
+            cpu_time_ns=cpu_time_ns,
             max_memory_kib=facts.memory_kib,
-            used_memory_kib=facts.current_memory_kib if balloon is None else balloon,
+            used_memory_kib=used_memory_kib,
             persistent=record.persistent,
             autostart=record.autostart,
             managed_save=ManagedSave.of(self.root, record.uuid).exists,
@@ -422,7 +413,7 @@ class DomainCalls(Context):
 
     async def domain_xml(self, uuid: str, flags: int = 0) -> str:
         """virDomainGetXMLDesc. Raises NoDomain."""
-        flag = _known(flags, DomainXml, "qemuDomainGetXMLDesc")
+        flag = known_flags(flags, DomainXml, "qemuDomainGetXMLDesc")
         if flag & (DomainXml.SECURE | DomainXml.MIGRATABLE):
             self.may_see_secrets("virDomainGetXMLDesc")
         sight = self.glances.at(uuid)
@@ -534,7 +525,7 @@ class DomainCalls(Context):
         if screen:
             raise InvalidArg(f"currently is supported only taking screenshots of screen ID 0, not {screen}")
         async with self.operation(uuid) as world:
-            monitor = await _running(world)
+            monitor = await required_monitor(world)
             folder = world.record().instance
             assert folder is not None
             with tempfile.TemporaryDirectory(dir=folder.run_dir) as scratch:
@@ -558,9 +549,9 @@ class DomainCalls(Context):
         from virtsnap.qemu.monitor import QmpCommandFailed
 
         self.writable("virDomainOpenGraphicsFD")
-        wanted = _known(flags, DomainOpenGraphics, "qemuDomainOpenGraphicsFD")
+        wanted = known_flags(flags, DomainOpenGraphics, "qemuDomainOpenGraphicsFD")
         async with self.operation(uuid) as world:
-            monitor = await _running(world)
+            monitor = await required_monitor(world)
             protocol = graphics_type(_parsed(world.record().live_xml or ""), index)
             ours, theirs = socket.socketpair()
             with ours, theirs:
@@ -609,31 +600,9 @@ def _made_handle(uuid: str, name: str, id: int | None) -> DomainHandle:
     return DomainHandle(uuid, name, id)
 
 
-F = TypeVar("F", bound=IntFlag)
-
-
-@cache
-def _mask(allowed: type[IntFlag]) -> int:
-    return sum(int(flag) for flag in allowed)
-
-
-def _known(flags: int, allowed: type[F], function: str) -> F:
-    unknown = flags & ~_mask(allowed)
-    if unknown:
-        raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function {function}")
-    return allowed(flags)
-
-
 def _reboot_mode(record: DomainRecord) -> str:
     """What guest-shutdown is told: a domain that ends when its guest restarts only goes down (libvirt)."""
     from virtsnap.formats.domain_xml import DomainDefinition
 
     ends = DomainDefinition.parse(record.live_xml or record.config_xml).on_reboot in ("destroy", "preserve")
     return "powerdown" if ends else "reboot"
-
-
-async def _running(world: World) -> Monitor:
-    monitor = await world.monitor()
-    if monitor is None:
-        raise OperationInvalid("domain is not running")
-    return monitor

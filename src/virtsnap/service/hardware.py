@@ -10,17 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtsnap.formats.domain_xml import DomainDefinition
-from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import (
-    BareInvalidArg,
     InternalRefused,
     InvalidArg,
     OperationInvalid,
     OperationUnsupported,
 )
-from virtsnap.model.flags import DomainModification
 from virtsnap.model.frozen import dataclass
-from virtsnap.service.context import Context
+from virtsnap.service.context import Context, affected, required_monitor
 from virtsnap.service.questions import ask
 
 if TYPE_CHECKING:
@@ -91,7 +88,7 @@ class HardwareCalls(Context):
         from virtsnap.service.host import online_cpus
 
         record = await self.look(uuid)
-        live, _ = self._affects(record, flags, "qemuDomainGetIOThreadInfo")
+        live, _ = affected(record, flags, "qemuDomainGetIOThreadInfo")
         if not live:
             everywhere = frozenset(online_cpus())
             root = DomainDefinition.parse(record.config_xml).tree()
@@ -108,7 +105,7 @@ class HardwareCalls(Context):
     async def vcpu_count(self, uuid: str, flags: int = 0) -> int:
         """Of what runs, or of the definition; with MAXIMUM as many as there can be."""
         record = await self.look(uuid)
-        live, config = self._affects(record, flags & ~_MAXIMUM, "qemuDomainGetVcpusFlags")
+        live, config = affected(record, flags & ~_MAXIMUM, "qemuDomainGetVcpusFlags")
         if live and config:
             raise InvalidArg("flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG' are exclusive")
         text = record.live_xml if live and record.live_xml else record.config_xml
@@ -122,7 +119,7 @@ class HardwareCalls(Context):
             raise OperationUnsupported("hotpluggable vcpus are not supported")
         async with self.operation(uuid) as world:
             record = world.record()
-            live, config = self._affects(record, flags & ~_MAXIMUM, "qemuDomainSetVcpusFlags")
+            live, config = affected(record, flags & ~_MAXIMUM, "qemuDomainSetVcpusFlags")
             if live:
                 if flags & _MAXIMUM:
                     raise InvalidArg("maximum vcpu count of a live domain can't be modified")
@@ -155,7 +152,7 @@ class HardwareCalls(Context):
         self.writable("virDomainSetMemoryFlags")
         async with self.operation(uuid) as world:
             record = world.record()
-            live, config = self._affects(record, flags & ~_MAXIMUM, "qemuDomainSetMemoryFlags")
+            live, config = affected(record, flags & ~_MAXIMUM, "qemuDomainSetMemoryFlags")
             if flags & _MAXIMUM:
                 if live:
                     raise OperationInvalid("cannot resize the maximum memory on an active domain")
@@ -163,8 +160,8 @@ class HardwareCalls(Context):
                     world, lambda old: old.with_memory(kib, min(old.current_memory_kib, kib))
                 )
                 return
-            for affected, text in ((live, record.live_xml), (config, record.config_xml)):
-                if affected and kib > DomainDefinition.parse(text or "").memory_kib:
+            for changes, text in ((live, record.live_xml), (config, record.config_xml)):
+                if changes and kib > DomainDefinition.parse(text or "").memory_kib:
                     raise InvalidArg("cannot set memory higher than max memory")
             if live:
                 await self._inflate(world, kib)
@@ -172,9 +169,7 @@ class HardwareCalls(Context):
                 await self._change_config(world, lambda old: old.with_memory(old.memory_kib, kib))
 
     async def _inflate(self, world: World, kib: int) -> None:
-        monitor = await world.monitor()
-        if monitor is None:
-            raise OperationInvalid("domain is not running")
+        monitor = await required_monitor(world)
         if DomainDefinition.parse(world.record().live_xml or "").balloon_alias is None:
             raise OperationInvalid(
                 "Unable to change memory of active domain without the balloon device and guest OS"
@@ -208,7 +203,7 @@ class HardwareCalls(Context):
             raise InvalidArg("collection period cannot be negative")
         async with self.operation(uuid) as world:
             record = world.record()
-            live, config = self._affects(record, flags, "qemuDomainSetMemoryStatsPeriod")
+            live, config = affected(record, flags, "qemuDomainSetMemoryStatsPeriod")
             alias = DomainDefinition.parse(record.live_xml or record.config_xml).balloon_alias
             if alias is None:
                 raise InternalRefused(
@@ -236,32 +231,15 @@ class HardwareCalls(Context):
         """Raises OperationInvalid, and what QEMU says of a machine without such a button."""
         self.writable("virDomainInjectNMI")
         async with self.operation(uuid) as world:
-            monitor = await world.monitor()
-            if monitor is None:
-                raise OperationInvalid("domain is not running")
+            monitor = await required_monitor(world)
             await monitor.execute("inject-nmi")
 
     async def pm_wakeup(self, uuid: str) -> None:
         """Wake a guest that sleeps. Raises OperationInvalid, and what QEMU says of one that does not."""
         self.writable("virDomainPMWakeup")
         async with self.operation(uuid) as world:
-            monitor = await world.monitor()
-            if monitor is None:
-                raise OperationInvalid("domain is not running")
+            monitor = await required_monitor(world)
             await monitor.execute("system_wakeup")
-
-    def _affects(self, record: DomainRecord, flags: int, function: str) -> tuple[bool, bool]:
-        """What runs, the definition. Raises OperationInvalid, as virDomainObjUpdateModificationImpact."""
-        if unknown := flags & ~sum(DomainModification):
-            raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function {function}")
-        live, config = bool(flags & DomainModification.LIVE), bool(flags & DomainModification.CONFIG)
-        if not live and not config:
-            live, config = record.active, not record.active
-        if live and not record.active:
-            raise OperationInvalid("domain is not running")
-        if config and not record.persistent:
-            raise OperationInvalid("transient domains do not have any persistent config")
-        return live, config
 
     async def _change_config(
         self, world: World, change: Callable[[DomainDefinition], DomainDefinition]

@@ -6,8 +6,9 @@ They wait for no lock, and neither finish nor undo what a crash has left: that w
 from __future__ import annotations
 
 from virtsnap.engine.refresh import observed
-from virtsnap.model.errors import BareInvalidArg, OperationInvalid
+from virtsnap.model.errors import OperationInvalid
 from virtsnap.model.job import AbortJob, JobInfo, JobStats, JobType
+from virtsnap.plan.requests import known_flags
 from virtsnap.service.context import Context
 
 
@@ -18,8 +19,7 @@ class JobCalls(Context):
         """The job under way, or the last completed. Raises OperationInvalid when nothing runs at all."""
         from virtsnap.engine import jobs
 
-        if unknown := flags & ~sum(JobStats):
-            raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function qemuDomainGetJobStats")
+        known_flags(flags, JobStats, "qemuDomainGetJobStats")
         record = self._record(uuid)
         if flags & JobStats.COMPLETED:
             keep = bool(flags & JobStats.KEEP_COMPLETED) or self.readonly
@@ -34,8 +34,7 @@ class JobCalls(Context):
         from virtsnap.engine import jobs
 
         self.writable("virDomainAbortJobFlags" if flags else "virDomainAbortJob")
-        if unknown := flags & ~sum(AbortJob):
-            raise BareInvalidArg(f"unsupported flags (0x{unknown:x}) in function qemuDomainAbortJobFlags")
+        known_flags(flags, AbortJob, "qemuDomainAbortJobFlags")
         record = self._record(uuid)
         if not flags & AbortJob.POSTCOPY and await jobs.abort(self.root, uuid):
             return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from virtsnap.model.errors import InternalRefused, InvalidArg, OperationInvalid, OperationUnsupported
-from virtsnap.service.context import Context
+from virtsnap.model.errors import InternalRefused, InvalidArg, OperationUnsupported
+from virtsnap.service.context import Context, required_monitor
 
 _LINUX, _QNUM = 0, 9
 """virKeycodeSet: Linux's input codes, and QEMU's own numbers."""
@@ -30,9 +30,7 @@ class KeyCalls(Context):
             raise InvalidArg(f"nkeycodes in virDomainSendKey must be less than or equal to {_MOST}")
         numbers = [_number(codeset, code) for code in keycodes]
         async with self.operation(uuid) as world:
-            monitor = await world.monitor()
-            if monitor is None:
-                raise OperationInvalid("domain is not running")
+            monitor = await required_monitor(world)
             keys = [{"type": "number", "data": number} for number in numbers]
             if holdtime:
                 await monitor.execute("send-key", keys=keys, **{"hold-time": holdtime})

@@ -8,6 +8,7 @@ from typing import Any
 from virtsnap.model.domain import DomainState
 from virtsnap.model.errors import ArgumentUnsupported, BareInvalidArg, InternalRefused, OperationInvalid
 from virtsnap.model.flags import QemuMonitorCommand
+from virtsnap.plan.requests import known_flags
 from virtsnap.service.context import Context
 from virtsnap.service.questions import ask
 
@@ -26,10 +27,7 @@ class PassingCalls(Context):
         from virtsnap.qemu.monitor import QmpCommandFailed
 
         self.writable("virDomainQemuMonitorCommand")
-        if unknown := flags & ~sum(QemuMonitorCommand):
-            raise BareInvalidArg(
-                f"unsupported flags (0x{unknown:x}) in function qemuDomainQemuMonitorCommandWithFiles"
-            )
+        known_flags(flags, QemuMonitorCommand, "qemuDomainQemuMonitorCommandWithFiles")
         record = await self.look(uuid)
         if record.instance is None:
             raise OperationInvalid("domain is not running")
