@@ -140,6 +140,9 @@ def by_listed(
             "snapshot-list, after a change": median(
                 rounds, lambda: client.ask(listing), _change(client, domains[0])
             ),
+            "snapshot-list, after a snapshot": median(
+                rounds, lambda: client.ask(listing), _snapshot(client, domains[0])
+            ),
         }
         client.get("domain_undefine_flags", domains.pop(), _SNAPSHOTS_METADATA)
         return figures
@@ -155,17 +158,26 @@ def _change(client: Client, domain: WireDomain) -> Callable[[], None]:
     return once
 
 
+def _snapshot(client: Client, domain: WireDomain) -> Callable[[], None]:
+    """Adds another snapshot each time."""
+    numbers = itertools.count()
+    definition = client.get("domain_get_xml_desc", domain, 0)
+
+    def once() -> None:
+        text = _DOCUMENT.format(name=f"new{next(numbers)}", parent="", time=1800000000, definition=definition)
+        client.get("domain_snapshot_create_xml", domain, text, _REDEFINE)
+
+    return once
+
+
 def _snapshots(side: Side, client: Client, domain: WireDomain, count: int) -> None:
     """Have the domain have so many. Only their lists are measured: in our store they are made all at once."""
     definition = client.get("domain_get_xml_desc", domain, 0)
     texts = []
     for number in range(count):
         parent = f"<parent><name>s{number - 1}</name></parent>" if number else ""
-        texts.append(
-            f"<domainsnapshot><name>s{number}</name><state>shutoff</state>{parent}"
-            f"<creationTime>{1700000000 + number}</creationTime><memory snapshot='no'/>"
-            f"<disks><disk name='vda' snapshot='internal'/></disks>{definition}</domainsnapshot>"
-        )
+        time = 1700000000 + number
+        texts.append(_DOCUMENT.format(name=f"s{number}", parent=parent, time=time, definition=definition))
     if side.root is None:
         for text in texts:
             client.get("domain_snapshot_create_xml", domain, text, _REDEFINE)
@@ -258,6 +270,11 @@ def _resident(side: Side) -> int:
     raise DemoError("the daemon has gone")
 
 
+_DOCUMENT = (
+    "<domainsnapshot><name>{name}</name><state>shutoff</state>{parent}"
+    "<creationTime>{time}</creationTime><memory snapshot='no'/>"
+    "<disks><disk name='vda' snapshot='internal'/></disks>{definition}</domainsnapshot>"
+)
 _MACHINE = """<domain type='qemu'>
   <name>machine-{number}</name>
   <uuid>{uuid}</uuid>

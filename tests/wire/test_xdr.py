@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.wire.values import of_fields
-from virtsnap.wire.procedures import PROGRAMS, REMOTE, TYPES, Procedure
-from virtsnap.wire.values import Param, WireDomain, params_of, values_of
+from virtsnap.wire.procedures import PROGRAMS, REMOTE, TYPES, Procedure, pack_snapshots
+from virtsnap.wire.values import Param, WireDomain, WireSnapshot, params_of, values_of
 from virtsnap.wire.xdr import Reader, XdrError, pack
 
 EVERY = [procedure for program in PROGRAMS.values() for procedure in program]
@@ -133,3 +133,13 @@ def test_procedures_are_found_by_number_and_by_name() -> None:
     assert REMOTE["domain_get_xml_desc"] is REMOTE.get(14)
     assert REMOTE.get(9999) is None
     assert len({one.number for one in REMOTE}) == len(list(REMOTE))
+
+
+def test_snapshots_of_one_domain_are_packed_as_any() -> None:
+    answer = REMOTE["domain_list_all_snapshots"]
+    for names in ([], ["a"], ["a", "größer", "\udcff"]):
+        snapshots = [WireSnapshot(name, DOMAIN) for name in names]
+        assert pack_snapshots(names, DOMAIN, 7) == answer.pack_answer((snapshots, 7))
+    for wrong in ["x"] * 16385, ["\0"]:
+        with pytest.raises(XdrError):
+            pack_snapshots(wrong, DOMAIN, 1)

@@ -46,8 +46,9 @@ def select(tree: SnapshotTree, flags: int = 0, start: str | None = None) -> list
 def children_of(tree: SnapshotTree) -> dict[str, list[Snapshot]]:
     """Direct children by the parent's name, oldest first; names without children are absent."""
     children: dict[str, list[Snapshot]] = {}
-    for snapshot in tree:
-        if snapshot.parent is not None and snapshot.parent in tree:
+    known = tree.snapshots
+    for snapshot in known.values():
+        if snapshot.parent is not None and snapshot.parent in known:
             children.setdefault(snapshot.parent, []).append(snapshot)
     return children
 
@@ -58,7 +59,8 @@ def _walk(roots: Iterable[Snapshot], children: dict[str, list[Snapshot]]) -> lis
     while pending:
         snapshot = pending.pop()
         found.append(snapshot)
-        pending.extend(reversed(children.get(snapshot.name, [])))
+        if snapshot.name in children:
+            pending.extend(reversed(children[snapshot.name]))
     return found
 
 

@@ -18,11 +18,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virtsnap.model.domain import DomainHead
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.store.bell import ring
 from virtsnap.store.connection import connect
 from virtsnap.store.reads import BUSY_COLUMN, Reads, Standing
-from virtsnap.store.rows import DOMAIN_COLUMNS, HEAD_COLUMNS, Row, domain_head, domain_record
+from virtsnap.store.rows import (
+    DOMAIN_COLUMNS,
+    HEAD_COLUMNS,
+    SNAPSHOT_COLUMNS,
+    Row,
+    domain_head,
+    domain_record,
+    snapshot_value,
+)
 from virtsnap.store.transaction import Transaction
 from virtsnap.store.troubles import translated
 
@@ -30,8 +39,26 @@ FILE_NAME = "virtsnap.db"
 _TREES_MAX = 64
 _STANDINGS_MAX = 4096
 _BUSY = "SELECT uuid FROM journal UNION SELECT uuid FROM block_jobs WHERE active = 1"
+_TREE_REVISION = (
+    "SELECT COUNT(*), COALESCE(MAX(revision), -1),"
+    " (SELECT name FROM snapshots WHERE uuid = ? AND current = 1) FROM snapshots WHERE uuid = ?"
+)
+_NEWER_SNAPSHOTS = f"SELECT {SNAPSHOT_COLUMNS} FROM snapshots WHERE uuid = ? AND revision > ?"
 _Version = tuple[int, int]
 """Another one whenever something was written: by other connections, and by this one."""
+
+
+@dataclass(frozen=True)
+class _KnownTree:
+    """A tree as it was read."""
+
+    version: _Version | None
+    newest: int
+    """The highest revision of its snapshots; -1 if it has none."""
+    tree: SnapshotTree
+
+
+_NO_TREE = _KnownTree(None, -1, SnapshotTree())
 
 
 def open_store(root: Path) -> Store:
@@ -52,7 +79,7 @@ class Store(Reads):
         self.path = root / FILE_NAME
         self._opened: sqlite3.Connection | None = None
         self._lock = threading.RLock()
-        self._trees: dict[str, tuple[_Version, SnapshotTree]] = {}
+        self._trees: dict[str, _KnownTree] = {}
         self._standings: dict[str, tuple[Row, Standing]] = {}
         self._compared: set[str] = set()
         """Those of `_standings` that are known to be as the database has them at `_version`."""
@@ -98,18 +125,36 @@ class Store(Reads):
                 ring(self.root)
 
     def tree(self, uuid: str) -> SnapshotTree:
-        """As ever, and not read again while nobody writes to the database: lists ask for every snapshot."""
+        """The snapshots of a domain; an empty tree for a domain that is not known.
+
+        The same object while nobody changes it. After a write to the database the snapshots' revisions are
+        asked for, and what is newer is read.
+        """
         with self._lock, translated(self.path):
             connection = self._connection()
+            known = self._trees.get(uuid, _NO_TREE)
             if connection.in_transaction:
-                return super().tree(uuid)
+                return self._read_tree(uuid, known, None).tree
             version = _version(connection)
-            known = self._trees.get(uuid)
-            if known is None or known[0] != version:
-                if len(self._trees) >= _TREES_MAX:
+            if known.version != version:
+                if uuid not in self._trees and len(self._trees) >= _TREES_MAX:
                     self._trees.clear()
-                known = self._trees[uuid] = (version, super().tree(uuid))
-            return known[1]
+                with _one_moment(connection):
+                    known = self._trees[uuid] = self._read_tree(uuid, known, version)
+            return known.tree
+
+    def _read_tree(self, uuid: str, known: _KnownTree, version: _Version | None) -> _KnownTree:
+        count, newest, current = self._rows(_TREE_REVISION, uuid, uuid)[0]
+        tree = known.tree
+        # Where nothing is newer, snapshots may only have gone.
+        if (count, newest, current) != (len(tree), known.newest, tree.current):
+            newer = self._rows(_NEWER_SNAPSHOTS, uuid, known.newest)
+            snapshots = {**tree.snapshots, **{row[0]: snapshot_value(row) for row in newer}}
+            if len(snapshots) != count:
+                names = self._rows("SELECT name FROM snapshots WHERE uuid = ?", uuid)
+                snapshots = {name: snapshots[name] for (name,) in names}
+            tree = SnapshotTree.of(snapshots.values(), current)
+        return _KnownTree(version, newest, tree)
 
     def standing(self, uuid: str) -> Standing | None:
         """How a domain stands; read only when somebody has written to the database since."""
@@ -175,6 +220,17 @@ class Store(Reads):
         if self._opened is None:
             self._opened = connect(self.root, self.path)
         return self._opened
+
+
+@contextlib.contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Whatever is read within is of the same commit."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
 
 def _version(connection: sqlite3.Connection) -> _Version:

@@ -1,4 +1,4 @@
-"""What the store can tell, at any time and without a transaction."""
+"""What the store can tell, at any time and without a transaction; `database.Store` adds what it remembers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.event import DomainEvent
 from virtsnap.model.frozen import dataclass
-from virtsnap.model.snapshot import SnapshotTree
 from virtsnap.store.journal import (
     HISTORY_COLUMNS,
     JOURNAL_COLUMNS,
@@ -21,11 +20,9 @@ from virtsnap.store.journal import (
 from virtsnap.store.rows import (
     DOMAIN_COLUMNS,
     EVENT_COLUMNS,
-    SNAPSHOT_COLUMNS,
     Row,
     domain_event,
     domain_record,
-    snapshot_value,
 )
 
 if TYPE_CHECKING:
@@ -80,14 +77,6 @@ class Reads(ABC):
         return [
             domain_record(row) for row in self._rows(f"SELECT {DOMAIN_COLUMNS} FROM domains ORDER BY name")
         ]
-
-    # snapshots
-    def tree(self, uuid: str) -> SnapshotTree:
-        """The snapshots of a domain; an empty tree for a domain that is not known."""
-        # One SELECT, so that the snapshots and the current one are of the same moment.
-        rows = self._rows(f"SELECT current, {SNAPSHOT_COLUMNS} FROM snapshots WHERE uuid = ?", uuid)
-        current = next((row[1] for row in rows if row[0]), None)
-        return SnapshotTree.of((snapshot_value(row[1:]) for row in rows), current)
 
     # images
     def images(self, uuid: str) -> dict[str, str]:

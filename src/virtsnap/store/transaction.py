@@ -70,17 +70,13 @@ class Transaction:
 
     def next_domain_id(self) -> int:
         """A number no domain of this root has had before, from 1."""
-        row = self._connection.execute(
-            "UPDATE counters SET value = value + 1 WHERE name = 'domain_id' RETURNING value"
-        ).fetchone()
-        return int(row[0])
+        return self._next("domain_id")
 
     # snapshots
     def put_snapshot(self, uuid: str, snapshot: Snapshot) -> None:
         """Insert or replace by name; which snapshot is current does not change. Raises NoDomain."""
-        self._of_domain(
-            uuid, "snapshots", "uuid, name", "uuid, " + SNAPSHOT_COLUMNS, (uuid, *snapshot_row(snapshot))
-        )
+        row = (uuid, self._next("snapshot_revision"), *snapshot_row(snapshot))
+        self._of_domain(uuid, "snapshots", "uuid, name", "uuid, revision, " + SNAPSHOT_COLUMNS, row)
 
     def delete_snapshot(self, uuid: str, name: str) -> None:
         """Forget one; if it was current, none is. Its children keep its name as their parent.
@@ -140,10 +136,7 @@ class Transaction:
     # block jobs
     def next_block_job(self) -> int:
         """A number that no block job of this root has had before, from 1."""
-        row = self._connection.execute(
-            "UPDATE counters SET value = value + 1 WHERE name = 'block_job' RETURNING value"
-        ).fetchone()
-        return int(row[0])
+        return self._next("block_job")
 
     def put_block_job(self, uuid: str, job: BlockJob) -> None:
         """Insert or replace by name. Of those that are over the last 50 of a domain stay. Raises NoDomain."""
@@ -220,6 +213,12 @@ class Transaction:
             " (SELECT sequence FROM history WHERE uuid = ? ORDER BY sequence DESC LIMIT ?)",
             (uuid, uuid, HISTORY_LENGTH),
         )
+
+    def _next(self, counter: str) -> int:
+        row = self._connection.execute(
+            "UPDATE counters SET value = value + 1 WHERE name = ? RETURNING value", (counter,)
+        ).fetchone()
+        return int(row[0])
 
     def _of_domain(self, uuid: str, table: str, key: str, columns: str, row: Row) -> None:
         """Upsert a row that belongs to a domain."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from virtsnap.model.frozen import dataclass
 from virtsnap.wire import tables
 from virtsnap.wire.values import ErrorInfo, WireDomain, WireSnapshot
-from virtsnap.wire.xdr import Reader, Record, Types, pack
+from virtsnap.wire.xdr import Array, Reader, Record, Types, pack
 
 _ERROR = (
     "code: int, domain: int, message: string?, level: int, dom: domain?, str1: string?, str2: string?,"
@@ -121,3 +121,20 @@ QEMU = Program(0x20008087, tables.QEMU)
 VIRTSNAP = Program(0x76736E70, tables.OWN)
 PROGRAMS = {program.number: program for program in (REMOTE, QEMU, VIRTSNAP)}
 KEEPALIVE = 0x6B656570
+
+
+def pack_snapshots(names: Sequence[str], domain: WireDomain, count: int) -> bytes:
+    """The answer of domain_list_all_snapshots, which names the domain with each: its bytes are made once.
+
+    Raises XdrError.
+    """
+    snapshots, number = REMOTE["domain_list_all_snapshots"].answer.codecs
+    assert isinstance(snapshots, Array)
+    out = bytearray()
+    snapshots.pack_count(out, len(names))
+    text, named = TYPES.codec("string"), pack(TYPES.codec("domain"), domain)
+    for name in names:
+        text.pack(out, name)
+        out += named
+    number.pack(out, count)
+    return bytes(out)

@@ -169,11 +169,15 @@ class Array:
         self.limit = limit
 
     def pack(self, out: bytearray, value: Any) -> None:
-        if len(value) > self.limit:
-            raise XdrError(f"{len(value)} elements are more than the limit of {self.limit}")
-        out += len(value).to_bytes(4, "big")
+        self.pack_count(out, len(value))
         for one in value:
             self.element.pack(out, one)
+
+    def pack_count(self, out: bytearray, count: int) -> None:
+        """What goes before so many elements. Raises XdrError for too many."""
+        if count > self.limit:
+            raise XdrError(f"{count} elements are more than the limit of {self.limit}")
+        out += count.to_bytes(4, "big")
 
     def unpack(self, reader: Reader) -> list[Any]:
         # A count that lies ends at the last byte: every element takes at least four.

@@ -9,7 +9,7 @@ from virtsnap.model.snapshot import Snapshot
 from virtsnap.server.answers import Packed
 from virtsnap.server.calls.flags import only
 from virtsnap.server.session import Session
-from virtsnap.wire.procedures import REMOTE
+from virtsnap.wire.procedures import REMOTE, pack_snapshots
 from virtsnap.wire.values import WireDomain, WireSnapshot
 
 _KNOWN = 2 * int(SnapshotList.TOPOLOGICAL) - 1
@@ -58,9 +58,8 @@ async def domain_list_all_snapshots(
     now = await session.domain(dom)
 
     def pack() -> bytes:
-        found = select(tree, flags)
-        listed = [WireSnapshot(one.name, now) for one in found] if need_results else []
-        return REMOTE["domain_list_all_snapshots"].pack_answer((listed, len(found)))
+        names = [snapshot.name for snapshot in select(tree, flags)]
+        return pack_snapshots(names if need_results else [], now, len(names))
 
     key = ("snapshots", session.readonly, now, bool(need_results), flags)
     return session.answers.get(key, tree, pack)
