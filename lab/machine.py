@@ -115,7 +115,11 @@ class Machine:
         capability = {"capability": "events", "state": True}
         with self.qmp.listen(events):
             await self.execute("migrate-set-capabilities", capabilities=[capability])
-            await self.execute(command, uri=f"file:{state}")
+            # QEMU before 8.2 does not take a file by name.
+            with state.open("wb" if command == "migrate" else "rb") as file:
+                self.qmp.send_fd_scm(file.fileno())
+                await self.execute("getfd", fdname="state")
+            await self.execute(command, uri="fd:state")
             async for event in events:
                 status = cast("dict[str, str]", event["data"])["status"]
                 if status == "failed":

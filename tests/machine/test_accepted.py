@@ -103,6 +103,8 @@ def test_qemu_accepts(name: str, tmp_path: Path) -> None:
         [*argv, "-qmp", "stdio"], input=script, capture_output=True, text=True, timeout=60, check=False
     )
     answers = [json.loads(row) for row in done.stdout.splitlines() if row.startswith("{")]
+    if "kernel doesn't allow setting HyperV VP_INDEX" in done.stderr:
+        pytest.skip("this QEMU has Hyper-V's vpindex with KVM alone")
     assert done.returncode == 0, done.stderr
     assert [a["error"] for a in answers if "error" in a] == []
     assert sum("return" in a for a in answers) == len(commands)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from virtsnap.engine.world import query_path
 from virtsnap.model.domain import DomainState, Instance
 from virtsnap.model.flags import SnapshotCreate
+from virtsnap.qemu import capabilities
 from virtsnap.qemu.monitor import Listener, Monitor
 from virtsnap.service.local import LocalService, open_local
 
@@ -186,7 +190,11 @@ class BareDomain(LocalDomain):
             for target in DISKS
         )
         service = await open_local(folder / "root")
-        handle = await service.define_xml(edit(_BARE.format(disks=disks)))
+        try:
+            handle = await service.define_xml(edit(_BARE.format(disks=disks)))
+        except BaseException:
+            await service.close()
+            raise
         return cls(folder, service, handle.uuid)
 
     async def start(self) -> None:
@@ -253,6 +261,14 @@ def processes_naming(what: Path | str) -> list[int]:
         if os.fsencode(what) in command:
             found.append(int(entry.name))
     return found
+
+
+async def skip_without(save_format: str) -> None:
+    """Skip a test where no memory image of that format can be written."""
+    if save_format == "sparse" and not (await capabilities.probe()).has_mapped_ram:
+        pytest.skip("needs QEMU 9.0")
+    if save_format not in ("sparse", "raw") and shutil.which(save_format) is None:
+        pytest.skip(f"no {save_format} here")
 
 
 def kill_all(pids: list[int]) -> None:

@@ -102,6 +102,7 @@ async def test_a_transient_one_that_ends(bare: BareDomain, other: LocalService) 
         await other.domain_state(bare.uuid)
     assert len(await other.list_domains()) == 0
     bare.ended = True
+    await bare.service.close()
 
 
 async def test_what_a_qemu_says(

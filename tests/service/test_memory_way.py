@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.local_domain import BareDomain
+from tests.service.local_domain import BareDomain, skip_without
 from virtsnap.formats.save_image import SaveFormat
 from virtsnap.model.errors import NotCaptured, NotConverged
 from virtsnap.model.flags import SnapshotCreate
@@ -132,6 +132,7 @@ async def test_one_that_was_asked_for_and_cannot_begin(
 
 async def test_a_busy_guest(bare: BareDomain, monkeypatch: pytest.MonkeyPatch) -> None:
     """In place, as long as that comes to an end; else all of it is undone."""
+    await skip_without("sparse")
     await bare.start()
     if (await take(bare, "idle")).memory_mode != "background":
         pytest.skip("needs userfaultfd for this user")

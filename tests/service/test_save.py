@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.conftest import Define
-from tests.service.local_domain import BareDomain
+from tests.service.local_domain import BareDomain, skip_without
 from tests.service.whole import assert_whole
 from virtsnap.formats.save_image import MAGIC
 from virtsnap.model.domain import DomainState, Reason
@@ -39,6 +39,7 @@ async def reason(domain: BareDomain) -> Reason:
 
 @pytest.mark.parametrize("format", FORMATS)
 async def test_saved_and_restored(bare: BareDomain, format: str) -> None:
+    await skip_without(format)
     service, path = bare.service, bare.folder / "state"
     await bare.start()
     await service.save(bare.uuid, str(path), image_format=format)
@@ -67,6 +68,8 @@ def _guest_memory(pid: int, offset: int) -> int | None:
 async def test_a_restored_guest_does_not_hang_on_the_users_file(
     bare: BareDomain, monkeypatch: pytest.MonkeyPatch, shares: bool
 ) -> None:
+    await skip_without("sparse")
+
     def share(source: int, target: int) -> None:
         """What XFS and Btrfs do without copying."""
         if not shares:
@@ -123,6 +126,7 @@ async def test_past_the_cache(bare: BareDomain, channels: int | None) -> None:
     flags = DomainSaveRestore.BYPASS_CACHE
     with pytest.raises(OperationUnsupported, match="needs an image of format sparse"):
         await service.save(bare.uuid, path, flags=flags)
+    await skip_without("sparse")
     await service.save(bare.uuid, path, flags=flags, image_format="sparse", channels=channels)
     await service.restore(path, flags=flags, channels=channels)
     assert await bare.state() is DomainState.RUNNING

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 import virtsnap
-from tests.service.local_domain import BareDomain
+from tests.service.local_domain import BareDomain, skip_without
 from virtsnap.api import aio
 from virtsnap.api.params import SaveParams
 from virtsnap.model.errors import InvalidArg
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.real
 
 
 async def test_awaited(bare: BareDomain) -> None:
+    await skip_without("sparse")
     path = str(bare.folder / "state")
     async with await aio.open(bare.uri) as connection:
         domain = await connection.lookupByName("bare")

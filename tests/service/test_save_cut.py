@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.service.local_domain import BareDomain
+from tests.service.local_domain import BareDomain, skip_without
 from virtsnap.engine.steps import guest
 from virtsnap.model.domain import DomainState, Reason
 from virtsnap.model.errors import Failed, VirtsnapError
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.real
 
 @pytest.mark.parametrize(("format", "cuts"), [("raw", 200), ("sparse", 40), ("zstd", 10)])
 async def test_cut_anywhere(bare: BareDomain, format: str, cuts: int) -> None:
+    await skip_without(format)
     service, path = bare.service, bare.folder / "state"
     await bare.start()
     await service.save(bare.uuid, str(path), image_format=format)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ from virtsnap.store.database import open_store
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(tmp_path / "virtsnap.db", isolation_level=None)
+def empty(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(tmp_path / "virtsnap.db", isolation_level=None)) as connection:
+        yield connection
 
 
 def test_numbers_have_no_gap() -> None:
