@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import signal
@@ -33,8 +34,8 @@ from virtsnap.model.errors import (
 )
 from virtsnap.model.event import EventKind, Life
 from virtsnap.model.flags import DomainList
-from virtsnap.model.job import JobType
-from virtsnap.service.interface import PlanReport, Progress, Service
+from virtsnap.model.job import JobStats, JobType
+from virtsnap.service.interface import MadeSnapshot, PlanReport, Progress, Service
 
 pytestmark = pytest.mark.real
 XML = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><title>a title</title>
@@ -134,6 +135,27 @@ async def test_snapshots(served: Served, service: Service) -> None:
         await service.flatten(UUID, dry_run=True)
     with pytest.raises(NoSnapshot, match="no domain snapshot with matching name 'one'"):
         await service.snapshot_xml(UUID, "one")
+
+
+async def test_how_the_memory_of_a_snapshot_was_written(served: Served, service: Service) -> None:
+    await service.define_xml(_xml(served.folder))
+    await service.create(UUID)
+    memory = served.folder / "one.mem"
+    xml = f"<domainsnapshot><name>one</name><memory snapshot='external' file='{memory}'/></domainsnapshot>"
+    made = await service.snapshot_create_xml(UUID, xml)
+    assert isinstance(made, MadeSnapshot)
+    job = await service.job_info(UUID, JobStats.COMPLETED)
+    assert made.memory_mode in ("background", "in-place", "paused")
+    assert (made, made.memory_mode, made.memory_reason) == ("one", job.memory_mode, job.memory_reason)
+    virtsnap = str(Path(sys.executable).with_name("virtsnap"))
+    words = ["snapshot-create-as", "c", "two", "--memspec", f"{served.folder}/two.mem,mode=paused", "--json"]
+    done = await asyncio.to_thread(
+        subprocess.run, [virtsnap, "-c", served.uri, *words], capture_output=True, check=True
+    )
+    assert json.loads(done.stdout) == {"name": "two", "memory": {"mode": "paused", "reason": None}}
+    three = await service.snapshot_create_xml(UUID, "<domainsnapshot><name>three</name></domainsnapshot>", 16)
+    assert isinstance(three, MadeSnapshot)
+    assert (three, three.memory_mode) == ("three", "")
 
 
 async def test_refusals_are_those_of_the_service(served: Served, service: Service) -> None:
@@ -300,7 +322,9 @@ async def test_a_real_libvirtd(libvirtd: oracle.Oracle) -> None:
         facts = await service.domain_info(UUID)
         assert (facts.state.name, facts.persistent) == ("RUNNING", True)
         one = "<domainsnapshot><name>one</name></domainsnapshot>"
-        assert await service.snapshot_create_xml(UUID, one) == "one"
+        made = await service.snapshot_create_xml(UUID, one)
+        assert isinstance(made, MadeSnapshot)
+        assert (made, made.memory_mode) == ("one", "")
         await service.snapshot_create_xml(UUID, one.replace("one", "two"))
         tree = await service.snapshot_tree(UUID)
         assert (list(tree.snapshots), tree.current) == (["one", "two"], "two")

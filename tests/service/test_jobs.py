@@ -104,7 +104,9 @@ async def merging(bare: BareDomain, held: Held, *, offline: bool) -> asyncio.Tas
 
 
 def command_of(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""  # it has ended since
 
 
 def leftovers(bare: BareDomain) -> set[str]:

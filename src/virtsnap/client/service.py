@@ -30,6 +30,7 @@ from virtsnap.service.interface import (
     BlockDevice,
     ChainLayer,
     DomainHandle,
+    MadeSnapshot,
     PlanReport,
     Progress,
     ProgressCallback,
@@ -378,9 +379,16 @@ class RemoteService:
     ) -> str | PlanReport:
         if dry_run:
             return _report(await self._call("domain_plan_create", _dom(uuid), xml, flags, program=VIRTSNAP))
-        made = await self._watched(uuid, progress, "domain_snapshot_create_xml", _dom(uuid), xml, flags)
-        name: str = made.name
-        return name
+        arguments = _dom(uuid), xml, flags
+        try:
+            made, mode, reason = await self._watched(
+                uuid, progress, "domain_snapshot_create", *arguments, program=VIRTSNAP
+            )
+        except NoSupport:
+            # A libvirtd, whose answer is the snapshot alone.
+            made = await self._watched(uuid, progress, "domain_snapshot_create_xml", *arguments)
+            mode = reason = ""
+        return MadeSnapshot.of(made.name, mode, reason)
 
     async def snapshot_xml(self, uuid: str, name: str, flags: int = 0) -> str:
         xml: str = await self._call("domain_snapshot_get_xml_desc", _snap(uuid, name), flags)
@@ -637,6 +645,7 @@ _LABELS = {
     "domain_save_flags": JobOperation.SAVE.word,
     "domain_save_params": JobOperation.SAVE.word,
     "domain_managed_save": JobOperation.SAVE.word,
+    "domain_snapshot_create": JobOperation.SNAPSHOT.word,
     "domain_snapshot_create_xml": JobOperation.SNAPSHOT.word,
     "domain_revert_to_snapshot": JobOperation.SNAPSHOT_REVERT.word,
     "domain_snapshot_delete": JobOperation.SNAPSHOT_DELETE.word,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from virtsnap.server.session import Session, wire_domain
-from virtsnap.service.interface import DomainHandle, PlanReport
+from virtsnap.service.interface import DomainHandle, MadeSnapshot, PlanReport
 from virtsnap.wire.values import WireDomain, WireSnapshot
 
 Report = tuple[object, ...]
@@ -19,6 +19,16 @@ async def domain_block_chains(session: Session, dom: WireDomain, inactive: int) 
 
 async def domain_plan_create(session: Session, dom: WireDomain, xml: str, flags: int) -> Report:
     return _report(await session.service.snapshot_create_xml(dom.uuid_text, xml, flags, dry_run=True))
+
+
+async def domain_snapshot_create(
+    session: Session, dom: WireDomain, xml: str, flags: int
+) -> tuple[WireSnapshot, str, str]:
+    """As libvirt's, whose answer has no room for how the memory was written."""
+    made = await session.service.snapshot_create_xml(dom.uuid_text, xml, flags)
+    assert isinstance(made, str)
+    memory = (made.memory_mode, made.memory_reason) if isinstance(made, MadeSnapshot) else ("", "")
+    return await session.snapshot(dom, made), *memory
 
 
 async def domain_plan_revert(session: Session, snap: WireSnapshot, flags: int) -> Report:
