@@ -304,3 +304,56 @@ def test_sockets_from_systemd(tmp_path: Path) -> None:
         assert sorted(path.name for path in tmp_path.glob("virtsnap-sock*")) == names
     finally:
         os.close(done)
+
+
+_COUNTS = [f"{kind}.{what}" for kind in ("rd", "wr", "fl") for what in ("reqs", "bytes", "times")]
+_COUNTS.remove("fl.bytes")
+_SIZES = ["allocation", "capacity", "physical"]
+_STATS = [
+    *["state.state", "state.reason", "cpu.time", "cpu.user", "cpu.system", "cpu.cache.monitor.count"],
+    *["balloon.current", "balloon.maximum", "balloon.last-update", "balloon.rss"],
+    *["vcpu.current", "vcpu.maximum", "vcpu.0.state", "vcpu.0.time", "vcpu.0.wait", "vcpu.0.delay"],
+    *["net.count", "block.count"],
+    *[f"block.0.{name}" for name in ["name", "path", "backingIndex", *_COUNTS, *_SIZES]],
+    *[f"block.1.{name}" for name in ["name", "path", "backingIndex", *_SIZES]],
+    *[f"block.2.{name}" for name in ["name", *_COUNTS]],
+    *[f"dirtyrate.{name}" for name in ["calc_status", "calc_start_time", "calc_period", "calc_mode"]],
+]
+"""What libvirtd 11.3 tells of such a machine, but for two figures that are KVM's (cpu.haltpoll)."""
+
+
+def test_every_figure_of_a_running_domain(served: Served) -> None:
+    def told(*options: str) -> dict[str, str]:
+        head, *lines = served.ok("domstats", "told", *options).split("\n")
+        assert head == "Domain: 'told'"
+        return dict(line.strip().split("=") for line in lines if line)
+
+    served.define(
+        "told", devices=VGA + "<disk device='cdrom'><target dev='hda'/></disk><interface type='user'/>"
+    )
+    served.ok("setvcpus", "told", "2", "--maximum", "--config")
+    served.ok("start", "told", "--paused")
+    served.ok("snapshot-create-as", "told", "top", "--disk-only", "--no-metadata")
+    found = told("--backing")
+    assert list(found) == _STATS
+    assert int(found["cpu.time"]) == int(found["cpu.user"]) + int(found["cpu.system"])
+    expected = {"vcpu.current": "1", "vcpu.maximum": "2", "vcpu.0.state": "1", "net.count": "1"}
+    expected |= {"block.count": "3", "block.0.name": "vda", "block.1.name": "vda", "block.2.name": "hda"}
+    expected |= {
+        f"block.{number}.path": str(served.folder / f"told.{end}")
+        for number, end in ((0, "top"), (1, "qcow2"))
+    }
+    expected |= {"block.1.capacity": str(1 << 20), "dirtyrate.calc_mode": "page-sampling"}
+    assert expected.items() <= found.items()
+    shown = served.ok("dumpxml", "told")
+    assert f"index='{found['block.0.backingIndex']}'/>" in shown
+    assert f"index='{found['block.1.backingIndex']}'>" in shown
+    assert int(told("--balloon")["balloon.rss"]) > 1024
+    assert [name for name in told("--block") if ".path" in name] == ["block.0.path"]
+    served.ok("destroy", "told")
+    left = ["state.state", "state.reason", "balloon.current", "balloon.maximum", "vcpu.current"]
+    assert list(told("--state", "--cpu-total", "--balloon", "--vcpu", "--interface", "--dirtyrate")) == [
+        *left,
+        "vcpu.maximum",
+    ]
+    served.ok("undefine", "told")

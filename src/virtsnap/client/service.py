@@ -518,10 +518,6 @@ class RemoteService:
         params, _ = await self._call(call, _dom(uuid), path, count, 0)
         return {param.field: int(param.value) for param in params}
 
-    async def block_stats_each(self, uuid: str) -> dict[str, dict[str, int]]:
-        disks = [disk for disk in await self.block_devices(uuid) if disk.source is not None]
-        return {disk.target: await self.block_stats(uuid, disk.target) for disk in disks}
-
     def unchanged(self, uuid: str) -> object | None:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
+from virtsnap.formats.domain_xml import DiskLayer, DomainDefinition, DomainDisk
 from virtsnap.model.frozen import dataclass
 
 
@@ -12,9 +12,15 @@ class DomainSummary:
 
     os_type: str
     vcpus: int
+    max_vcpus: int
     memory_kib: int
     current_memory_kib: int
     disks: tuple[DomainDisk, ...]
+    layers: tuple[tuple[DiskLayer, ...], ...]
+    """Those of each disk, top first."""
+    interfaces: int
+    balloon: str | None
+    """The balloon's alias."""
 
 
 def summary(text: str) -> DomainSummary:
@@ -23,7 +29,11 @@ def summary(text: str) -> DomainSummary:
     return DomainSummary(
         definition.os_type,
         definition.vcpus,
+        definition.max_vcpus,
         definition.memory_kib,
         definition.current_memory_kib,
         definition.disks,
+        tuple(definition.layers(disk.target) for disk in definition.disks),
+        definition.interface_count,
+        definition.balloon_alias,
     )

@@ -129,6 +129,16 @@ class DomainDisk:
         return self.source is None and self.type in ("file", "block")
 
 
+@dataclass(frozen=True)
+class DiskLayer:
+    """One image of a disk, as a definition tells it."""
+
+    index: int | None
+    """The N of its node name, while it is open."""
+    path: str
+    format: str
+
+
 def bus_of_target(target: str) -> str | None:
     """The bus that a disk's name stands for, as libvirt guesses it; None where it means nothing."""
     for prefix, bus in (
@@ -381,6 +391,11 @@ class DomainDefinition:
         return DomainDefinition(root)
 
     @property
+    def interface_count(self) -> int:
+        """How many network interfaces it has."""
+        return len(self._root.findall("devices/interface"))
+
+    @property
     def balloon_alias(self) -> str | None:
         """The memory balloon of a running domain; None where there is none."""
         model, alias = (self._attribute("devices/memballoon", "model"), "devices/memballoon/alias")
@@ -568,13 +583,19 @@ class DomainDefinition:
 
         Raises InvalidArg.
         """
+        return tuple((layer.index, layer.path) for layer in self.layers(target))
+
+    def layers(self, target: str) -> tuple[DiskLayer, ...]:
+        """The same with their formats."""
         found = []
         layer: etree._Element | None = _find_disk(self._root, target)
         while layer is not None:
             source, path = layer.find("source"), _source_path(layer)
             if source is not None and path is not None:
                 number = source.get("index") or layer.get("index")
-                found.append((int(number) if number else None, path))
+                named = layer.find("driver" if layer.tag == "disk" else "format")
+                format = named.get("type", "raw") if named is not None else "raw"
+                found.append(DiskLayer(int(number) if number else None, path, format))
             layer = layer.find("backingStore")
         return tuple(found)
 

@@ -218,6 +218,15 @@ def cpu_time_ns(process: Process) -> int | None:
     return None if stat is None else _nanoseconds(stat)
 
 
+def cpu_times_ns(process: Process) -> tuple[int, int] | None:
+    """The same, user and system apart."""
+    stat = _stat_of(process)
+    if stat is None:
+        return None
+    tick = 1_000_000_000 // _ticks()
+    return stat.utime * tick, stat.stime * tick
+
+
 def _nanoseconds(stat: _Stat) -> int:
     return (stat.utime + stat.stime) * (1_000_000_000 // _ticks())
 
@@ -242,6 +251,12 @@ class Thread:
     affinity: frozenset[int]
 
 
+def thread_time_ns(pid: int, tid: int) -> int | None:
+    """Processor time of a thread. None when it has ended."""
+    stat = _read_stat(f"{pid}/task/{tid}")
+    return None if stat is None else _nanoseconds(stat)
+
+
 def thread(pid: int, tid: int) -> Thread | None:
     """None when it has ended."""
     stat = _read_stat(f"{pid}/task/{tid}")
@@ -252,6 +267,35 @@ def thread(pid: int, tid: int) -> Thread | None:
     except ProcessLookupError:
         return None
     return Thread(_nanoseconds(stat), stat.cpu, affinity)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How long a thread has waited, in nanoseconds."""
+
+    wait_ns: int
+    """Between wish and turn, as the scheduler's statistics have it; 0 where the kernel keeps none."""
+    delay_ns: int
+    """Ready to run, in a queue."""
+
+
+def waits(pid: int, tid: int) -> Waits:
+    """Of a thread; zeros when it has ended, or where the kernel does not tell."""
+    wait = 0
+    for line in _read_text(f"/proc/{pid}/task/{tid}/sched").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("wait_sum", "se.statistics.wait_sum"):
+            wait = int(float(value) * 1_000_000)
+    fields = _read_text(f"/proc/{pid}/task/{tid}/schedstat").split()
+    return Waits(wait, int(fields[1]) if len(fields) > 1 else 0)
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(16384).decode("ascii", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def read_log_tail(path: str, limit: int = _LOG_TAIL_BYTES, start: int = 0) -> str:

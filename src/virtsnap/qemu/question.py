@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from virtsnap.model.errors import ResourceBusy
@@ -26,15 +27,31 @@ async def ask(path: str, command: str, arguments: dict[str, Any], *, timeout: fl
     Raises QmpCommandFailed when it refuses, ResourceBusy when it does not answer in time (another client is
     connected, most likely), MonitorLost when nobody listens there or QEMU ends meanwhile.
     """
-    asked: dict[str, Any] = {"execute": command, "id": _MARK}
-    if arguments:
-        asked["arguments"] = arguments
+    answer = (await ask_each(path, [(command, arguments)], timeout=timeout))[0]
+    if isinstance(answer, QmpCommandFailed):
+        raise answer
+    return answer
+
+
+async def ask_each(
+    path: str, commands: Sequence[tuple[str, dict[str, Any]]], *, timeout: float
+) -> list[Any | QmpCommandFailed]:
+    """The same of several commands, in one exchange: what QEMU returns to each, or its refusal.
+
+    Raises ResourceBusy and MonitorLost.
+    """
+    asked = [
+        {"execute": command, "id": _MARK} | ({"arguments": arguments} if arguments else {})
+        for command, arguments in commands
+    ]
     try:
         async with asyncio.timeout(timeout):
             with await connect_socket(path) as sock:
                 # QEMU reads no further than it has answered: nothing is gained by waiting for its greeting.
-                await asyncio.get_running_loop().sock_sendall(sock, _HELLO + json.dumps(asked).encode())
-                return _returned(command, await _answer(sock))
+                message = _HELLO + b"\n".join(json.dumps(one).encode() for one in asked)
+                await asyncio.get_running_loop().sock_sendall(sock, message)
+                answers = await _answers(sock, len(asked))
+                return [_returned(name, answer) for (name, _), answer in zip(commands, answers, strict=True)]
     except TimeoutError as error:
         raise ResourceBusy(
             f"QEMU does not answer on its monitor socket '{path}': another client is connected to it"
@@ -43,16 +60,17 @@ async def ask(path: str, command: str, arguments: dict[str, Any], *, timeout: fl
         raise MonitorLost(f"failed to connect to monitor socket: {error.strerror}") from error
 
 
-def _returned(command: str, message: dict[str, Any]) -> Any:
+def _returned(command: str, message: dict[str, Any]) -> Any | QmpCommandFailed:
     if "error" in message:
-        raise QmpCommandFailed(command, message["error"]["class"], message["error"]["desc"])
+        return QmpCommandFailed(command, message["error"]["class"], message["error"]["desc"])
     return message.get("return")
 
 
-async def _answer(sock: socket.socket) -> dict[str, Any]:
-    """Ours, from among greetings and events; a line is a message."""
+async def _answers(sock: socket.socket, count: int) -> list[dict[str, Any]]:
+    """Ours, in the order of the commands, from among greetings and events; a line is a message."""
     loop = asyncio.get_running_loop()
     rest = b""
+    found = []
     while data := await loop.sock_recv(sock, _READ_BYTES):
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
@@ -61,5 +79,7 @@ async def _answer(sock: socket.socket) -> dict[str, Any]:
             except ValueError as error:
                 raise MonitorLost("invalid JSON on the monitor") from error
             if isinstance(message, dict) and message.get("id") == _MARK:
-                return message
+                found.append(message)
+                if len(found) == count:
+                    return found
     raise MonitorLost()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +47,6 @@ class BlockDeviceCalls(Context):
             raise InvalidArg(f"invalid path: {path}")
         return {name: sum(figures[name] for figures in found) for name in _STATS}
 
-    async def block_stats_each(self, uuid: str) -> dict[str, dict[str, int]]:
-        """Those of each disk with a medium, by target. Raises OperationInvalid."""
-        return {disk.target: figures for disk, figures in await self._figures(uuid) if not disk.empty}
-
     async def _figures(self, uuid: str) -> list[tuple[DomainDisk, dict[str, int]]]:
         from virtsnap.formats.domain_xml import DomainDefinition
 
@@ -57,13 +54,8 @@ class BlockDeviceCalls(Context):
         if record.live_xml is None:
             raise OperationInvalid("domain is not running")
         disks = DomainDefinition.parse(record.live_xml).disks
-        found = {disk.alias: dict.fromkeys(_STATS, 0) for disk in disks}
-        for entry in await ask(record, "query-blockstats"):
-            figures = found.get(_alias(entry))
-            if figures is not None:
-                for name, theirs in _STATS.items():
-                    figures[name] += int(entry["stats"][theirs])
-        return [(disk, found[disk.alias]) for disk in disks]
+        found = counted(disks, await ask(record, "query-blockstats"))
+        return [(disk, found[disk.target]) for disk in disks]
 
     async def disk_errors(self, uuid: str) -> dict[str, int]:
         """virDomainDiskErrorCode by target. Raises OperationInvalid."""
@@ -145,6 +137,17 @@ class BlockDeviceCalls(Context):
             if disk.format in ("qcow2", "qed"):
                 size = -(-size // 512) * 512
             await monitor.execute("block_resize", node_name=top.node_name, size=size)
+
+
+def counted(disks: Iterable[DomainDisk], entries: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """What query-blockstats tells of the disks of a running domain, by target."""
+    found = {disk.alias: (disk.target, dict.fromkeys(_STATS, 0)) for disk in disks}
+    for entry in entries:
+        _, figures = found.get(_alias(entry), ("", None))
+        if figures is not None:
+            for name, theirs in _STATS.items():
+                figures[name] += int(entry["stats"][theirs])
+    return dict(found.values())
 
 
 def _alias(entry: dict[str, Any]) -> str | None:

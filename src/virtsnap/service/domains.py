@@ -508,16 +508,12 @@ class DomainCalls(Context):
 
     async def block_info(self, uuid: str, path: str) -> BlockInfo:
         """virDomainGetBlockInfo. Raises InvalidArg for a disk that is not there or is empty."""
-        from virtsnap.qemu import images
-
         disk = next((d for d in await self._disks(uuid) if path in (d.target, d.source)), None)
         if disk is None:
             raise InvalidArg(f"invalid path {path} not assigned to domain")
         if disk.source is None:
             raise InvalidArg(f"disk '{disk.target}' does not currently have a source assigned")
-        info = await images.look(disk.source, disk.format)
-        physical = info.virtual_size if info.block_device else os.stat(disk.source).st_size
-        return BlockInfo(capacity=info.virtual_size, allocation=info.actual_size, physical=physical)
+        return await image_sizes(disk.source, disk.format)
 
     async def screenshot(self, uuid: str, screen: int = 0) -> tuple[str, bytes]:
         """MIME type and picture. Raises OperationInvalid when the domain does not run."""
@@ -563,6 +559,15 @@ class DomainCalls(Context):
                     await monitor.execute("closefd", fdname=_GRAPHICS)
                     raise
                 return ours.detach()
+
+
+async def image_sizes(path: str, format: str) -> BlockInfo:
+    """Of an image. Raises SystemRefused, InternalRefused when it cannot be read."""
+    from virtsnap.qemu import images
+
+    info = await images.look(path, format)
+    physical = info.virtual_size if info.block_device else os.stat(path).st_size
+    return BlockInfo(capacity=info.virtual_size, allocation=info.actual_size, physical=physical)
 
 
 # A daemon is asked the same of the same definitions every few seconds.

@@ -40,7 +40,7 @@ _BALLOON_STATS = (
     ("stat-htlb-pgfail", 12, 1),
 )
 """QEMU's name, virDomainMemoryStatTags, divisor."""
-_ACTUAL_BALLOON, _RSS, _LAST_UPDATE = 6, 7, 9
+_ACTUAL_BALLOON, RSS, _LAST_UPDATE = 6, 7, 9
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ class HardwareCalls(Context):
             actual = (await ask(record, "query-balloon"))["actual"]
             found.append((_ACTUAL_BALLOON, actual // 1024))
             path = f"/machine/peripheral/{definition.balloon_alias}"
-            found += _told_by_guest(await ask(record, "qom-get", path=path, property="guest-stats"))
+            found += told_by_guest(await ask(record, "qom-get", path=path, property="guest-stats"))
         rss = process.rss_kib(record.instance)
-        return found if rss is None else [*found, (_RSS, rss)]
+        return found if rss is None else [*found, (RSS, rss)]
 
     async def set_memory_stats_period(self, uuid: str, seconds: int, flags: int) -> None:
         """How often the guest is asked. Raises OperationInvalid without a balloon, InvalidArg."""
@@ -263,7 +263,8 @@ def online_mask(cpus: frozenset[int], length: int) -> bytes:
     return bits.to_bytes(length, "little")
 
 
-def _told_by_guest(answer: dict[str, Any]) -> list[tuple[int, int]]:
+def told_by_guest(answer: dict[str, Any]) -> list[tuple[int, int]]:
+    """virDomainMemoryStatTags and values from a balloon's `guest-stats`."""
     stats = answer["stats"]
     found = [
         (tag, stats[name] // divisor)

@@ -15,6 +15,7 @@ from virtsnap.service.clones import CloneCalls
 from virtsnap.service.definitions import DefinitionCalls
 from virtsnap.service.devices import DeviceCalls
 from virtsnap.service.events import EventCalls
+from virtsnap.service.figures import FigureCalls
 from virtsnap.service.host import HostCalls
 from virtsnap.service.jobs import JobCalls
 from virtsnap.service.keys import KeyCalls
@@ -36,6 +37,7 @@ class LocalService(
     CloneCalls,
     JobCalls,
     EventCalls,
+    FigureCalls,
     LibvirtCalls,
 ):
     """`service.interface.Service` over a root folder."""

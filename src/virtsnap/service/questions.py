@@ -7,6 +7,8 @@ asked already gets that answer: a daemon's clients all want to know the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,14 +16,14 @@ from virtsnap.engine.world import query_path
 from virtsnap.model.domain import DomainRecord
 from virtsnap.model.errors import OperationInvalid
 from virtsnap.qemu import question
-from virtsnap.qemu.monitor import MonitorLost
+from virtsnap.qemu.monitor import MonitorLost, QmpCommandFailed
 
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 _asked: dict[tuple[str, str], asyncio.Future[Any]] = {}
 """Questions without arguments that are under way, by run folder and command."""
 
-
 _SECONDS = 30.0
+_FIGURES = ("query-cpus-fast", "query-blockstats", "query-dirty-rate")
 
 
 async def ask(record: DomainRecord, command: str, **arguments: Any) -> Any:
@@ -34,10 +36,35 @@ async def ask(record: DomainRecord, command: str, **arguments: Any) -> Any:
 
 async def ask_soon(record: DomainRecord, command: str, seconds: float) -> Any:
     """The same of a query without arguments; `seconds`: how long it may take to be heard."""
-    key = (_run_dir(record), command)
+    run_dir = _run_dir(record)
+    return await _shared((run_dir, command), lambda: _ask(run_dir, command, {}, seconds))
+
+
+async def ask_figures(record: DomainRecord, device: str | None) -> list[Any | QmpCommandFailed]:
+    """What QEMU answers to all that monitors want to know of it, in one exchange: query-cpus-fast,
+    query-blockstats, query-dirty-rate, and the `guest-stats` of the balloon `device`, if there is one.
+
+    Raises OperationInvalid, ResourceBusy.
+    """
+    run_dir = _run_dir(record)
+    commands: list[tuple[str, dict[str, Any]]] = [(command, {}) for command in _FIGURES]
+    if device is not None:
+        path = f"/machine/peripheral/{device}"
+        commands.append(("qom-get", {"path": path, "property": "guest-stats"}))
+
+    async def asking() -> list[Any | QmpCommandFailed]:
+        async with _turn(run_dir):
+            return await question.ask_each(query_path(run_dir), commands, timeout=_SECONDS)
+
+    found: list[Any | QmpCommandFailed] = await _shared((run_dir, "figures"), asking)
+    return found
+
+
+async def _shared(key: tuple[str, str], asking: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Who asks the same meanwhile gets the same answer."""
     asked = _asked.get(key)
     if asked is None or asked.get_loop() is not asyncio.get_running_loop():
-        asked = _asked[key] = asyncio.ensure_future(_ask(key[0], command, {}, seconds))
+        asked = _asked[key] = asyncio.ensure_future(asking())
         asked.add_done_callback(lambda done: _answered(key, done))
     return await asyncio.shield(asked)
 
@@ -61,11 +88,17 @@ def _answered(key: tuple[str, str], done: asyncio.Future[Any]) -> None:
 
 
 async def _ask(run_dir: str, command: str, arguments: dict[str, Any], seconds: float) -> Any:
+    async with _turn(run_dir):
+        return await question.ask(query_path(run_dir), command, arguments, timeout=seconds)
+
+
+@contextlib.asynccontextmanager
+async def _turn(run_dir: str) -> AsyncIterator[None]:
     turn = _turns.get(run_dir)
     if turn is None:
         turn = _turns[run_dir] = asyncio.Lock()
     async with turn:
         try:
-            return await question.ask(query_path(run_dir), command, arguments, timeout=seconds)
+            yield
         except MonitorLost as error:
             raise OperationInvalid("domain is not running") from error
