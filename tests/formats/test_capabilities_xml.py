@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lxml import etree
 
 from virtsnap.formats.capabilities_xml import capabilities, domain_capabilities
@@ -16,6 +18,7 @@ QEMU = Emulator(
     {"pc-q35-10.0": 4096},
     firmwares=("/usr/share/OVMF/a.fd",),
     secure=True,
+    tpm_versions=("2.0",),
 )
 
 
@@ -42,3 +45,17 @@ def test_domain_capabilities() -> None:
     assert root.findtext("os/loader/value") == "/usr/share/OVMF/a.fd"
     old = etree.fromstring(domain_capabilities(QEMU, "pc-i440fx-10.0", "qemu"))
     assert "ide" in [value.text for value in old.iterfind("devices/disk/enum[@name='bus']/value")]
+
+
+def test_a_tpm_is_offered_where_there_is_one() -> None:
+    tpm = etree.fromstring(domain_capabilities(QEMU, "pc-q35-10.0", "qemu")).find("devices/tpm")
+    assert tpm is not None
+    assert tpm.get("supported") == "yes"
+    said = {enum.get("name"): [value.text for value in enum] for enum in tpm}
+    assert said == {
+        "model": ["tpm-tis", "tpm-crb"],
+        "backendModel": ["emulator"],
+        "backendVersion": ["2.0"],
+    }
+    without = etree.fromstring(domain_capabilities(replace(QEMU, tpm_versions=()), "pc-q35-10.0", "qemu"))
+    assert without.find("devices/tpm").attrib == {"supported": "no"}

@@ -30,6 +30,7 @@ UNUSABLE = (
     "/n.fd",
     "<loader r",
     "<loader>",
+    "<tpm",
 )
 """What needs another program, or KVM."""
 OPTIONS_WITH_FILES = ("-kernel", "-initrd", "-append")

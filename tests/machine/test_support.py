@@ -36,7 +36,7 @@ DISK = "<disk><source file='/a'/><target dev='vda'/>{}</disk>"
 @pytest.mark.parametrize(
     ("definition", "named"),
     [
-        (domain("<tpm model='tpm-crb'><backend type='emulator'/></tpm>"), "element <devices/tpm>"),
+        (domain("<tpm><backend type='passthrough'/></tpm>"), "type='passthrough' of <devices/tpm/backend>"),
         (domain("<filesystem type='mount'><source dir='/'/></filesystem>"), "element <devices/filesystem>"),
         (domain("<hostdev mode='subsystem' type='usb'/>"), "element <devices/hostdev>"),
         (domain("<vsock model='virtio'><cid auto='yes'/></vsock>"), "element <devices/vsock>"),

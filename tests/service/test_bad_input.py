@@ -176,10 +176,10 @@ async def test_qemu_dies_at_start(bare: BareDomain, tmp_path: Path) -> None:
 
 async def test_a_device_that_cannot_be_given(bare: BareDomain, refused: Refused, tmp_path: Path) -> None:
     xml = await bare.service.domain_xml(bare.uuid)
-    device = "<tpm model='tpm-crb'><backend type='emulator'/></tpm>"
+    device = "<tpm model='tpm-crb'><backend type='passthrough'/></tpm>"
     document = tmp_path / "document.xml"
     document.write_text(xml.replace("</devices>", f"{device}</devices>"))
     await bare.cli_ok("define", str(document))
     said = await bare.cli_fails("start", "bare")
-    assert "unsupported configuration: element <devices/tpm> is not supported" in said
+    assert "unsupported configuration: type='passthrough' of <devices/tpm/backend> is not supported" in said
     assert bare.processes() == []

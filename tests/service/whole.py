@@ -13,7 +13,7 @@ from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.formats.save_image import MAGIC
 from virtsnap.model.domain import DomainRecord
 from virtsnap.plan.images import frozen_images
-from virtsnap.qemu import blocks
+from virtsnap.qemu import blocks, process
 from virtsnap.qemu.monitor import Monitor
 
 
@@ -50,7 +50,10 @@ async def assert_whole(domain: LocalDomain, *others: str) -> None:
     if record.instance is None:
         assert (processes, folders) == ([], [])
     else:
-        assert (processes, folders) == ([record.instance.pid], [record.instance.run_dir])
+        beside = [one.pid for one in process.naming(f"{record.instance.run_dir}/tpm,")]
+        assert len(beside) == (DomainDefinition.parse(record.config_xml).tpm is not None)
+        assert set(processes) == {record.instance.pid, *beside}
+        assert folders == [record.instance.run_dir]
         await _assert_qemu_agrees(record, chains)
 
 

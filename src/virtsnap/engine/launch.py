@@ -9,7 +9,6 @@ A start that fails leaves no process, no socket and no folder.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from virtsnap.engine import swtpm
 from virtsnap.engine.world import (
     World,
     events_path,
@@ -53,8 +53,12 @@ async def start(
     domain_xml: str,
     incoming: bool,
     memory: MappedMemory | None = None,
+    own_tpm: bool = False,
 ) -> Instance:
-    """Start QEMU for the definition. Raises Refused for what cannot be, Failed when QEMU says no."""
+    """Start QEMU for the definition, and its TPM if it has one. `own_tpm`: see `swtpm.start`.
+
+    Raises Refused for what cannot be, Failed when QEMU says no.
+    """
     definition = DomainDefinition.parse(domain_xml)
     chains = await _chains(definition)
     caps = await capabilities.probe(definition.emulator, cache=world.root / "cache")
@@ -68,11 +72,23 @@ async def start(
             memory = replace(memory, path=f"/proc/self/fd/{pages[0]}")
         sockets = [process.listen(monitor_path(run_dir)), process.listen(query_path(run_dir))]
         _make_event_log(run_dir, caps)
+        control = None
+        if definition.tpm is not None:
+            control = await swtpm.start(
+                str(world.root),
+                definition,
+                definition.tpm,
+                run_dir=run_dir,
+                log_path=_log_path(world, f"{definition.uuid}-swtpm"),
+                own=own_tpm,
+            )
+            sockets.append(control)
         line = command_line(
             definition,
             Launch(
                 monitor_fd=sockets[0].fileno(),
                 query_fd=sockets[1].fileno(),
+                tpm_fd=None if control is None else control.fileno(),
                 events_path=events_path(run_dir),
                 hello_path=os.path.join(run_dir, "hello"),
                 run_dir=run_dir,
@@ -84,7 +100,7 @@ async def start(
                 timezone_offset=time.localtime().tm_gmtoff,
             ),
         )
-        log_path = _log_path(world, definition)
+        log_path = _log_path(world, f"{definition.uuid}")
         spawned = process.spawn(
             line.argv,
             pass_fds=[*(s.fileno() for s in sockets), *pages],
@@ -116,7 +132,7 @@ async def start(
 
 
 async def end(world: World, run_dir: str) -> None:
-    """End the QEMU of a run folder, letting it flush its disks, and remove the folder."""
+    """End the QEMU of a run folder, letting it flush its disks, then its TPM, and remove the folder."""
     ending = _processes(run_dir)
     for instance in ending:
         # A paused QEMU handles SIGTERM as well: it is the process that ends, not the guest.
@@ -131,6 +147,7 @@ async def end(world: World, run_dir: str) -> None:
                     f"Failed to terminate process {instance.pid} with SIGKILL: Device or resource busy",
                     code=ErrorCode.SYSTEM_ERROR,
                 )
+    swtpm.end(run_dir)
     shutil.rmtree(run_dir, ignore_errors=True)
 
 
@@ -197,10 +214,10 @@ def _make_event_log(run_dir: str, caps: capabilities.Capabilities) -> None:
         events.symlink_to("events.out")
 
 
-def _log_path(world: World, definition: DomainDefinition) -> str:
+def _log_path(world: World, name: str) -> str:
     folder = world.root / "log"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return str(folder / f"{definition.uuid}.log")
+    return str(folder / f"{name}.log")
 
 
 @dataclass(frozen=True)
@@ -276,13 +293,7 @@ def _processes(run_dir: str) -> list[Instance]:
     noted = read_instance(run_dir)
     if noted is not None:
         return [noted] if process.alive(noted) else []
-    marker = events_path(run_dir).encode()
-    found: list[Instance] = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            command = Path("/proc", entry, "cmdline").read_bytes()
-            if marker in command and (instance := process.identify(int(entry))) is not None:
-                found.append(Instance(-1, instance.pid, instance.start_ticks, instance.boot_id, run_dir))
-    return found
+    return [
+        Instance(-1, one.pid, one.start_ticks, one.boot_id, run_dir)
+        for one in process.naming(events_path(run_dir))
+    ]

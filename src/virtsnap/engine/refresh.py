@@ -87,6 +87,11 @@ def settle(store: Store, record: DomainRecord) -> DomainRecord:
         else:
             tx.delete_domain(now.uuid)
     if record.instance is not None and now.instance is None:
+        from virtsnap.engine import swtpm
+
+        swtpm.end(record.instance.run_dir)
+        if forgotten:
+            swtpm.forget(str(store.root), record.config_xml)
         jobs = store.block_jobs(record.uuid, active=True)
         # Its log says what became of a block job; `service.concluding` asks it, and removes it.
         if all(job.run_dir != record.instance.run_dir for job in jobs):

@@ -59,7 +59,7 @@ def domain_capabilities(emulator: Emulator, machine: str, virttype: str) -> str:
         f"<video supported='yes'>{_enum('modelType', _VIDEO)}</video><hostdev supported='no'/>"
         f"<rng supported='yes'>{_enum('model', ['virtio'])}"
         f"{_enum('backendModel', ['random', 'builtin'])}</rng><filesystem supported='no'/>"
-        "<tpm supported='no'/><redirdev supported='no'/>"
+        f"{_tpm(emulator)}<redirdev supported='no'/>"
         f"<channel supported='yes'>{_enum('type', ['pty', 'unix'])}</channel><crypto supported='no'/>"
         f"<interface supported='yes'>{_enum('backendType', ['default'])}</interface>"
         f"<panic supported='yes'>{_enum('model', ['isa'])}</panic></devices>"
@@ -69,6 +69,15 @@ def domain_capabilities(emulator: Emulator, machine: str, virttype: str) -> str:
         "<launchSecurity supported='no'/></features></domainCapabilities>"
     )
     return render(parse(text, "domainCapabilities"))
+
+
+def _tpm(emulator: Emulator) -> str:
+    if not emulator.tpm_versions:
+        return "<tpm supported='no'/>"
+    return (
+        f"<tpm supported='yes'>{_enum('model', ['tpm-tis', 'tpm-crb'])}{_enum('backendModel', ['emulator'])}"
+        f"{_enum('backendVersion', emulator.tpm_versions)}</tpm>"
+    )
 
 
 def _cpus(node: NodeInfo) -> str:

@@ -98,6 +98,20 @@ class BackingLayer(Protocol):
 
 
 @dataclass(frozen=True)
+class TpmEmulator:
+    """A `<tpm>` with a backend of type emulator, completed."""
+
+    version: str
+    """'1.2' or '2.0'."""
+    persistent: bool
+    """Its state outlives a transient domain, and an undefine that does not say otherwise."""
+    debug: int | None
+    """How much swtpm's log tells."""
+    banks: tuple[str, ...]
+    """PCR banks that are active, if the definition says."""
+
+
+@dataclass(frozen=True)
 class DomainDisk:
     """One `<disk>`. `source` is a path (file, block, dir), or None for an empty drive and for other types."""
 
@@ -331,6 +345,19 @@ class DomainDefinition:
     def nvram_template(self) -> str | None:
         """What a variable store that is not there yet is copied from."""
         return self._attribute("os/nvram", "template")
+
+    @property
+    def tpm(self) -> TpmEmulator | None:
+        """The TPM that is a program beside QEMU; None without one, and for those of the host's own."""
+        backend = self._root.find("devices/tpm/backend[@type='emulator']")
+        if backend is None:
+            return None
+        return TpmEmulator(
+            version=backend.get("version", "2.0"),
+            persistent=backend.get("persistent_state") == "yes",
+            debug=None if (level := backend.get("debug")) is None else int(level),
+            banks=tuple(str(bank.tag) for bank in backend.iterfind("active_pcr_banks/*")),
+        )
 
     @property
     def disks(self) -> tuple[DomainDisk, ...]:

@@ -18,6 +18,7 @@ _COUNTED = {
     "channel": "channel",
     "console": "console",
     "input": "input",
+    "tpm": "tpm",
     "hub": "hub",
     "sound": "sound",
     "video": "video",

@@ -1,7 +1,8 @@
 """QEMU's command line for a completed definition: all that the guest can see is as libvirt 11.3 writes it.
 
-Where we differ the guest cannot tell: monitors are passed as descriptors, the process ends by itself when the
-guest powers off (libvirt holds it for its daemon), and raw images have a format node of their own.
+Where we differ the guest cannot tell: monitors and the TPM are passed as descriptors, the process ends by
+itself when the guest powers off (libvirt holds it for its daemon), and raw images have a format node of their
+own.
 
 Not here: opening descriptors, starting the process (`qemu`), and defaults (`complete`).
 """
@@ -17,6 +18,7 @@ from virtsnap.machine import (
     device_args,
     disk_args,
     options,
+    tpm,
     tree,
 )
 from virtsnap.machine.launch import CommandLine, Launch, Layer
@@ -51,6 +53,7 @@ def command_line(definition: DomainDefinition, launch: Launch) -> CommandLine:
         argv += disk_args.disk_args(root, disk, launch, indexes, boot.get(disk))
     argv += device_args.interface_args(root, boot)
     argv += characters.argv
+    argv += tpm.tpm_args(root, launch)
     argv += device_args.input_args(root)
     argv += device_args.display_args(root)
     argv += device_args.sound_args(root)

@@ -15,7 +15,7 @@ import re
 from lxml import etree
 
 from virtsnap.formats.domain_xml import DomainDefinition
-from virtsnap.machine import addresses, defaults, implicit, order, pci, tree, validate
+from virtsnap.machine import addresses, defaults, implicit, order, pci, tpm, tree, validate
 from virtsnap.machine.host import Host
 from virtsnap.model.errors import ConfigUnsupported, InvalidArg
 
@@ -55,6 +55,7 @@ def complete(definition: DomainDefinition, host: Host) -> DomainDefinition:
     implicit.video(root)
     defaults.videos(root)
     defaults.others(root)
+    tpm.defaults(root)
     implicit.audio(root)
     addresses.assign_drives(root)
     implicit.disk_controllers(root)

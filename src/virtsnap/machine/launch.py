@@ -34,6 +34,8 @@ class Launch:
     """A listening unix socket for the QMP monitor 'monitor'."""
     query_fd: int | None = None
     """Another one, for the monitor 'query'."""
+    tpm_fd: int | None = None
+    """A unix socket whose other end is the TPM's control channel."""
     events_path: str | None = None
     """File to which a third monitor writes everything that happens, as a log."""
     hello_path: str | None = None

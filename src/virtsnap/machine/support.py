@@ -131,6 +131,14 @@ _DEVICES = _node(
     console=_node(_CHARACTER_TYPES + " tty", target=_node("type=serial|virtio port"), **_CHARACTER),
     channel=_node(_CHARACTER_TYPES, target=_node("type=virtio name state"), **_CHARACTER),
     input=_node("type=tablet|mouse|keyboard bus=usb|ps2|virtio", **_BASE),
+    tpm=_node(
+        "model=tpm-tis|tpm-crb",
+        backend=_node(
+            "type=emulator version=1.2|2.0 persistent_state=yes debug",
+            active_pcr_banks=_node("", sha1=_TEXT, sha256=_TEXT, sha384=_TEXT, sha512=_TEXT),
+        ),
+        alias=_BASE["alias"],
+    ),
     graphics=_node(
         "type=vnc port autoport listen keymap socket passwd passwdValidTo",
         listen=_node("type=address|socket address socket"),

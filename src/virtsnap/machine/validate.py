@@ -9,7 +9,7 @@ import re
 
 from lxml import etree
 
-from virtsnap.machine import tree
+from virtsnap.machine import tpm, tree
 from virtsnap.model.errors import ConfigUnsupported, InternalRefused, XmlError
 
 _TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
@@ -43,6 +43,7 @@ def validate(root: etree._Element, *, q35: bool) -> None:
             raise ConfigUnsupported(f"{model} model of watchdog cannot be used with this machine type")
     for disk in tree.children(root, "disk"):
         _disk(disk)
+    tpm.validate(root)
 
 
 def _password(graphics: etree._Element) -> None:

@@ -38,3 +38,5 @@ class Emulator:
     """Paths of UEFI images that can be loaders."""
     secure: bool = False
     """One of them has Secure Boot."""
+    tpm_versions: tuple[str, ...] = ()
+    """What an emulated TPM may be: '1.2', '2.0'."""

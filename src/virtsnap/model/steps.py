@@ -175,6 +175,9 @@ class StartQemu:
     incoming: bool
     memory: MappedMemory | None = None
     """What the guest's memory is a private mapping of; None: memory of its own."""
+    own_tpm: bool = False
+    """The TPM, if there is one, gets an empty state of its own, to be filled by what is loaded; KeepTpm makes
+    it the domain's."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +195,30 @@ class LoadMemory:
 
 
 @dataclass(frozen=True)
+class MakeTpm:
+    """A folder for the state of the TPM of a domain that does not exist yet."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class KeepTpm:
+    """What the TPM of `run_dir` was filled with becomes the domain's state, `path`; the guest is paused."""
+
+    run_dir: str
+    path: str
+
+
+@dataclass(frozen=True)
+class RemoveTpm:
+    """Delete the folder with the state of a domain's TPM."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
 class KillQemu:
-    """End the QEMU of a run folder and remove the folder."""
+    """End the QEMU of a run folder, with its TPM, and remove the folder."""
 
     run_dir: str
 
@@ -476,6 +501,9 @@ Step = (
     | SealMemory
     | StartQemu
     | LoadMemory
+    | MakeTpm
+    | KeepTpm
+    | RemoveTpm
     | KillQemu
     | RemoveFile
     | MoveFile

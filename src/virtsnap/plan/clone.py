@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine.identity import Identity, renewed
+from virtsnap.machine.tpm import tpm_state
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.errors import (
     ConfigUnsupported,
@@ -34,6 +35,7 @@ from virtsnap.model.steps import (
     CreateOverlay,
     LinkFile,
     LoadMemory,
+    MakeTpm,
     Plan,
     ResumeGuest,
     SettleGuest,
@@ -44,7 +46,7 @@ from virtsnap.plan.align import overlay_path
 from virtsnap.plan.exclusive import VARIABLE_STORE, held_alone
 from virtsnap.plan.images import check_frozen, frozen_images, overlay_on
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, strip_copies
-from virtsnap.plan.nvram import nvram_paths
+from virtsnap.plan.nvram import keep_tpm, kept
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def paths_of(facts: DomainFacts, request: CloneRequest) -> tuple[str, ...]:
     if snapshot.memory_file is not None:
         paths += [snapshot.memory_file, _memory_link(snapshot.memory_file, name)]
     if snapshot.domain_xml is not None:
-        paths += [*nvram_paths(snapshot.domain_xml, snapshot.name), request.identity.nvram]
+        paths += [path for one in kept(snapshot.domain_xml, snapshot.name, facts.root) for path in one.paths]
+        paths.append(request.identity.nvram)
     return tuple(paths)
 
 
@@ -180,12 +183,13 @@ class _Clone:
             memory = _free(facts, _memory_link(snapshot.memory_file, identity.name))
             files.append(LinkFile(memory, snapshot.memory_file))
             images.append((memory, ImageRole.MEMORY))
-        variables = _variables(facts, request, snapshot)
-        files += variables
-        images += [(step.path, ImageRole.NVRAM) for step in variables[1:]]
+        renamed = renewed(DomainDefinition.parse(snapshot.domain_xml), identity)
+        remembered, kept_copies = _remembered(facts, snapshot, renamed)
+        files += remembered
+        images += [(path, ImageRole.NVRAM) for path in kept_copies]
         copies = {image.target: (image.writes_to, image.format) for image in tagged}
         tops = {target: (overlay.path, overlay.format) for target, overlay in overlays.items()}
-        frozen = _onto(renewed(DomainDefinition.parse(snapshot.domain_xml), identity), copies)
+        frozen = _onto(renamed, copies)
         inactive = frozen
         if snapshot.inactive_domain_xml is not None:
             inactive = _onto(renewed(DomainDefinition.parse(snapshot.inactive_domain_xml), identity), copies)
@@ -233,18 +237,26 @@ def _memory_link(path: str, name: str) -> str:
     return f"{stem}.{name}{extension}"
 
 
-def _variables(facts: DomainFacts, request: CloneRequest, snapshot: Snapshot) -> list[CopyImage]:
-    """The clone's UEFI variables: of the snapshot, if it kept them, else as they are, for the memory to
-    overwrite. Then, for the clone's own record of the snapshot, its copy."""
+def _remembered(
+    facts: DomainFacts, snapshot: Snapshot, frozen: DomainDefinition
+) -> tuple[list[Step], list[str]]:
+    """The clone's UEFI variables and TPM: of the snapshot, if it kept them, else as they are, for the memory
+    to overwrite. Then, for the clone's own record of the snapshot, its copies, which are named."""
     assert snapshot.domain_xml is not None
-    paths = nvram_paths(snapshot.domain_xml, snapshot.name)
-    if not paths:
-        return []
-    present, copy = paths
-    own = _free(facts, request.identity.nvram)
-    if facts.owned.get(copy) is ImageRole.NVRAM:
-        return [CopyImage(own, copy), CopyImage(f"{own}.{snapshot.name}", copy)]
-    return [CopyImage(own, present)] if facts.files.get(present, FileFacts(exists=False)).exists else []
+    steps: list[Step] = []
+    copies: list[str] = []
+    theirs = kept(snapshot.domain_xml, snapshot.name, facts.root)
+    ours = kept(frozen.to_xml(), snapshot.name, facts.root)
+    for old, new in zip(theirs, ours, strict=True):
+        if new.path == tpm_state(facts.root, frozen.to_xml()):
+            steps.append(MakeTpm(posixpath.dirname(new.path)))
+        own = _free(facts, new.path)
+        if facts.owned.get(old.copy) is ImageRole.NVRAM:
+            steps += [CopyImage(own, old.copy), CopyImage(new.copy, old.copy)]
+            copies.append(new.copy)
+        elif facts.files.get(old.path, FileFacts(exists=False)).exists:
+            steps.append(CopyImage(own, old.path))
+    return steps, copies
 
 
 def _check_alone(live: DomainDefinition) -> None:
@@ -259,12 +271,21 @@ def _start(facts: DomainFacts, request: CloneRequest, made: _Clone, run_dir: str
     if memory is not None and facts.mappable is not None:
         mapped = replace(facts.mappable, path=memory)
     steps: list[Step] = [
-        StartQemu(facts.next_id, run_dir, made.live_xml, incoming=memory is not None, memory=mapped)
+        StartQemu(
+            facts.next_id,
+            run_dir,
+            made.live_xml,
+            incoming=memory is not None,
+            memory=mapped,
+            own_tpm=made.active,
+        )
     ]
     if memory is not None:
         steps.append(LoadMemory(run_dir, memory, label="Clone", mapped=mapped is not None))
     if made.loads_internal:
         steps.append(load_internal(facts, made.snapshot, made.tagged, run_dir))
+    if made.active:
+        steps += keep_tpm(facts.root, made.live_xml, run_dir)
     if not request.paused:
         steps.append(ResumeGuest(run_dir))
     elif memory is not None:

@@ -71,7 +71,7 @@ from virtsnap.plan.internal import (
     with_memory_place,
 )
 from virtsnap.plan.memory_way import check_migratable, choose_memory_way
-from virtsnap.plan.nvram import copy_nvram, nvram_paths
+from virtsnap.plan.nvram import copy_nvram, kept
 from virtsnap.plan.requests import CreateRequest, exclusive, known_flags, required
 
 MAX_CHAIN = 200
@@ -178,13 +178,15 @@ def _default_location(snapshot: Snapshot, flags: Flag, record: DomainRecord, par
     return Location.INTERNAL
 
 
-def paths_of(request: CreateRequest) -> tuple[str, ...]:
-    """The paths that `plan_create` needs the facts of: what would be made."""
+def paths_of(request: CreateRequest, root: str = "") -> tuple[str, ...]:
+    """The paths that `plan_create` needs the facts of: what would be made. `root`: of all that is ours."""
     paths = [disk.path for disk in request.snapshot.disks if disk.path is not None]
     if request.snapshot.memory_file is not None:
         paths.append(request.snapshot.memory_file)
     xml = request.snapshot.domain_xml
-    return (*paths, *(nvram_paths(xml, request.snapshot.name) if xml is not None else ()))
+    if xml is not None:
+        paths += [path for one in kept(xml, request.snapshot.name, root) for path in one.paths]
+    return tuple(paths)
 
 
 def plan_create(facts: DomainFacts, request: CreateRequest) -> Plan:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.machine.tpm import state_folder
 from virtsnap.model.domain import Reason
 from virtsnap.model.errors import OperationInvalid
 from virtsnap.model.facts import DomainFacts, ImageRole
-from virtsnap.model.steps import Declare, ForgetDomain, KillQemu, Plan, RemoveFile, Step
+from virtsnap.model.steps import Declare, ForgetDomain, KillQemu, Plan, RemoveFile, RemoveTpm, Step
 from virtsnap.plan.announce import stopped
 
 
@@ -36,6 +37,8 @@ def plan_discard(facts: DomainFacts, saved: tuple[str, ...] = ()) -> Plan:
     finish += [RemoveFile(path) for path in (*sorted(facts.owned), *saved)]
     if definition.nvram_path is not None and definition.nvram_path.startswith(f"{facts.root}/nvram/"):
         finish.append(RemoveFile(definition.nvram_path))
+    if definition.tpm is not None:
+        finish.append(RemoveTpm(state_folder(facts.root, facts.record.uuid, definition.tpm)))
     return Plan(
         operation="discard",
         subject=facts.record.name,

@@ -67,6 +67,8 @@ def plan_handback(
     problems = list(_names(facts))
     if record.active:
         problems.append("domain is running: shut it off first")
+    if DomainDefinition.parse(record.config_xml).tpm is not None:
+        problems.append("giving back the state of a TPM is not supported")
     problems += _occupied(facts, there, saved_there)
     if misfit is not None:
         problems.append(misfit)

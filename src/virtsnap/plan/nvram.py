@@ -1,51 +1,79 @@
-"""The UEFI variables of a domain, which belong to a snapshot as its disks do.
+"""What a domain remembers while it is off, beside its disks: the UEFI variables, and the state of its TPM.
 
-With memory they travel in it: QEMU writes the flash back when the guest runs on. A snapshot without memory
-gets a copy of the file beside it, whatever its format; libvirt keeps none (or, internal, only of qcow2).
+It belongs to a snapshot as the disks do. With memory it travels in it: QEMU writes the flash back when the
+guest runs on, and fills the TPM that was started for it (`KeepTpm`). A snapshot without memory gets a copy
+of each file beside it, whatever its format; libvirt keeps none (or, internal, only of variables in qcow2).
 """
 
 from __future__ import annotations
 
 from virtsnap.formats.domain_xml import DomainDefinition
+from virtsnap.machine.tpm import tpm_state
 from virtsnap.model.errors import ConfigUnsupported, OperationFailed
 from virtsnap.model.facts import DomainFacts, ImageRole
+from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Snapshot
-from virtsnap.model.steps import CopyImage, RemoveFile, RestoreFile, Step
+from virtsnap.model.steps import CopyImage, KeepTpm, RemoveFile, RestoreFile, Step
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file that a domain remembers by, and the copy of it that the snapshot would have."""
+
+    path: str
+    copy: str
+    what: str
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Both, for who needs their facts."""
+        return self.path, self.copy
 
 
 def nvram_paths(domain_xml: str, snapshot: str) -> tuple[str, ...]:
     """The domain's variable store and the copy of it that the snapshot would have; nothing without UEFI."""
     path = DomainDefinition.parse(domain_xml).nvram_path
-    return () if path is None else (path, _copy(path, snapshot))
+    return () if path is None else (path, f"{path}.{snapshot}")
 
 
-def _copy(path: str, snapshot: str) -> str:
-    return f"{path}.{snapshot}"
+def kept(domain_xml: str, snapshot: str, root: str) -> tuple[Kept, ...]:
+    """All that a definition remembers by. `root`: of what is ours, where TPMs have their states."""
+    found: list[Kept] = []
+    variables = nvram_paths(domain_xml, snapshot)
+    if variables:
+        found.append(Kept(variables[0], variables[1], "UEFI variables"))
+    state = tpm_state(root, domain_xml)
+    if state is not None:
+        # Beside the folder: in there the TPM is alone.
+        found.append(Kept(state, f"{state.rpartition('/')[0]}.{snapshot}", "TPM's state"))
+    return tuple(found)
 
 
 def copy_nvram(facts: DomainFacts, snapshot: Snapshot) -> tuple[CopyImage, ...]:
-    """The step that keeps the variables, if the snapshot needs one. Raises ConfigUnsupported."""
+    """The steps that keep it, if the snapshot needs them. Raises ConfigUnsupported."""
     assert snapshot.domain_xml is not None
-    paths = nvram_paths(snapshot.domain_xml, snapshot.name)
-    if not paths or snapshot.full_system:
+    if snapshot.full_system:
         return ()
-    path, copy = paths
-    source, target = facts.files.get(path), facts.files.get(copy)
-    if source is None or not source.exists:
-        return ()  # a domain that never ran has no variables yet
-    if target is not None and target.exists:
-        raise ConfigUnsupported(f"copy of the UEFI variables already exists: {copy}")
-    return (CopyImage(copy, path),)
+    steps: list[CopyImage] = []
+    for one in kept(snapshot.domain_xml, snapshot.name, facts.root):
+        source, target = facts.files.get(one.path), facts.files.get(one.copy)
+        if source is None or not source.exists:
+            continue  # a domain that never ran remembers nothing yet
+        if target is not None and target.exists:
+            raise ConfigUnsupported(f"copy of the {one.what} already exists: {one.copy}")
+        steps.append(CopyImage(one.copy, one.path))
+    return tuple(steps)
 
 
-def restore_nvram(facts: DomainFacts, snapshot: Snapshot) -> tuple[Step, ...]:
-    """The step that brings the variables back, if the snapshot kept them."""
+def restore_nvram(facts: DomainFacts, snapshot: Snapshot) -> tuple[RestoreFile, ...]:
+    """The steps that bring back what the snapshot kept."""
     if snapshot.domain_xml is None:
         return ()
-    paths = nvram_paths(snapshot.domain_xml, snapshot.name)
-    if not paths or facts.owned.get(paths[1]) is not ImageRole.NVRAM:
-        return ()
-    return (RestoreFile(path=paths[0], source=paths[1]),)
+    return tuple(
+        RestoreFile(path=one.path, source=one.copy)
+        for one in kept(snapshot.domain_xml, snapshot.name, facts.root)
+        if facts.owned.get(one.copy) is ImageRole.NVRAM
+    )
 
 
 def reset_nvram(domain_xml: str) -> tuple[RestoreFile, ...]:
@@ -64,9 +92,15 @@ def reset_nvram(domain_xml: str) -> tuple[RestoreFile, ...]:
 def forget_nvram(facts: DomainFacts, snapshots: list[Snapshot]) -> tuple[RemoveFile, ...]:
     """The steps that delete the copies of snapshots that go."""
     copies = [
-        path
+        one.copy
         for snapshot in snapshots
         if snapshot.domain_xml is not None
-        for path in nvram_paths(snapshot.domain_xml, snapshot.name)[1:]
+        for one in kept(snapshot.domain_xml, snapshot.name, facts.root)
     ]
     return tuple(RemoveFile(path) for path in copies if facts.owned.get(path) is ImageRole.NVRAM)
+
+
+def keep_tpm(root: str, domain_xml: str, run_dir: str) -> tuple[Step, ...]:
+    """The step after a TPM was loaded with the memory, before the guest runs; nothing without a TPM."""
+    state = tpm_state(root, domain_xml)
+    return () if state is None else (KeepTpm(run_dir, state),)

@@ -46,7 +46,7 @@ from virtsnap.plan.announce import agent_awaited, stopped, told
 from virtsnap.plan.exclusive import held_alone
 from virtsnap.plan.images import ImageGraph, check_frozen, frozen_images, overlay_on
 from virtsnap.plan.internal import TaggedImage, check_tags, load_internal, stood_on, strip_copies
-from virtsnap.plan.nvram import reset_nvram, restore_nvram
+from virtsnap.plan.nvram import keep_tpm, reset_nvram, restore_nvram
 from virtsnap.plan.requests import RevertRequest, exclusive, known_flags
 
 _INACTIVE = (
@@ -86,7 +86,7 @@ def plan_revert(facts: DomainFacts, request: RevertRequest) -> Plan:
     _check(facts, request, snapshot)
     target = _Target.of(facts, request, snapshot)
     in_place = any(image.copy is None for image in target.internal)
-    # A QEMU reads the UEFI variables when it starts.
+    # A QEMU reads the UEFI variables when it starts, and a TPM its state.
     late = target.alone or in_place or (target.starts and target.nvram)
     return _stop_first(facts, target) if late else _prepare_first(facts, target)
 
@@ -222,7 +222,7 @@ class _Target:
     alone: tuple[str, ...]
     """What the old and the new QEMU cannot both hold, in words."""
     nvram: tuple[Step, ...]
-    """What becomes of the UEFI variables before the new QEMU starts."""
+    """What becomes of the UEFI variables and the TPM's state before the new QEMU starts."""
     puts: tuple[Snapshot, ...]
     removes: tuple[str, ...]
     disowned: tuple[str, ...]
@@ -231,6 +231,11 @@ class _Target:
     def loads_internal(self) -> bool:
         """The memory comes out of an image."""
         return self.snapshot.memory is Location.INTERNAL and self.snapshot.state.active
+
+    @property
+    def from_memory(self) -> bool:
+        """The guest goes on rather than boots."""
+        return self.memory is not None or self.loads_internal
 
     @classmethod
     def of(
@@ -269,15 +274,27 @@ class _Target:
             config_xml=config_xml,
             live_xml=live_xml,
             memory=snapshot.memory_file if active else None,
-            alone=_alone(facts, live_xml, overlays, internal) if starts and facts.record.active else (),
-            nvram=reset_nvram(live_xml)
-            if starts and request.flags & Flag.RESET_NVRAM
-            else restore_nvram(facts, snapshot),
+            alone=_alone(facts, live_xml, overlays, internal, loads=active)
+            if starts and facts.record.active
+            else (),
+            nvram=_remembered(facts, request, snapshot, live_xml if starts else None),
             puts=_puts(facts, snapshot, overlays),
             # Its memory belongs to the disks as they are now: nobody must resume it on others.
             removes=(*facts.managed_save, *abandoned[0]),
             disowned=abandoned[1],
         )
+
+
+def _remembered(
+    facts: DomainFacts, request: RevertRequest, snapshot: Snapshot, starting: str | None
+) -> tuple[Step, ...]:
+    """UEFI variables and the TPM's state as the snapshot kept them; the former may be asked to be new."""
+    restored = restore_nvram(facts, snapshot)
+    if starting is None or not request.flags & Flag.RESET_NVRAM:
+        return restored
+    fresh = reset_nvram(starting)
+    reset = {step.path for step in fresh}
+    return (*fresh, *(step for step in restored if step.path not in reset))
 
 
 def _reason(facts: DomainFacts, state: SnapshotState, starts: bool, runs: bool) -> Reason:
@@ -346,7 +363,10 @@ def _alone(
     live_xml: str,
     overlays: tuple[_NewLayer, ...],
     internal: tuple[TaggedImage, ...],
+    *,
+    loads: bool,
 ) -> tuple[str, ...]:
+    """`loads`: the new QEMU gets a memory, and with it a TPM of its own."""
     layers = {layer.disk.target for layer in overlays}
     layers |= {image.target for image in internal if image.copy is not None}
     twice = tuple(
@@ -354,7 +374,8 @@ def _alone(
         for disk in DomainDefinition.parse(live_xml).disks
         if disk.source is not None and not disk.readonly and not disk.shareable and disk.target not in layers
     )
-    return twice + held_alone(live_xml)
+    tpm = () if loads or DomainDefinition.parse(live_xml).tpm is None else ("the TPM's state",)
+    return twice + held_alone(live_xml) + tpm
 
 
 def _puts(facts: DomainFacts, snapshot: Snapshot, overlays: tuple[_NewLayer, ...]) -> tuple[Snapshot, ...]:
@@ -411,7 +432,14 @@ def _start(facts: DomainFacts, target: _Target) -> tuple[str, list[Step]]:
     run_dir = f"{facts.root}/run/{facts.next_id}"
     mapped = facts.mappable if target.memory is not None else None
     steps: list[Step] = [
-        StartQemu(facts.next_id, run_dir, target.live_xml, incoming=target.memory is not None, memory=mapped)
+        StartQemu(
+            facts.next_id,
+            run_dir,
+            target.live_xml,
+            incoming=target.memory is not None,
+            memory=mapped,
+            own_tpm=target.from_memory,
+        )
     ]
     if target.memory is not None:
         steps.append(LoadMemory(run_dir, target.memory, mapped=mapped is not None))
@@ -445,13 +473,14 @@ def _old(facts: DomainFacts) -> list[Step]:
     return [KillQemu(instance.run_dir), stopped(instance.run_dir, Reason.SHUTOFF_FROM_SNAPSHOT)]
 
 
-def _go_on(target: _Target) -> list[Step]:
+def _go_on(facts: DomainFacts, target: _Target) -> list[Step]:
     """The new QEMU as it is to be, and libvirt's words on it."""
     if not target.starts:
         return []
     steps = agent_awaited(target.live_xml)
-    from_memory = target.memory is not None or target.loads_internal
-    if target.runs and from_memory:
+    if target.from_memory:
+        steps += keep_tpm(facts.root, target.live_xml, f"{facts.root}/run/{facts.next_id}")
+    if target.runs and target.from_memory:
         return [*steps, told(Detail.STARTED_FROM_SNAPSHOT), ResumeGuest()]
     if target.runs:
         return [*steps, ResumeGuest(), told(Detail.STARTED_FROM_SNAPSHOT)]
@@ -474,7 +503,7 @@ def _prepare_first(facts: DomainFacts, target: _Target) -> Plan:
         prepare += steps
         record = replace(record, live_xml=target.live_xml, reason=target.reason)
     finish: list[Step] = [*_old(facts), *target.nvram]
-    finish += _go_on(target)
+    finish += _go_on(facts, target)
     finish += _redefined(facts)
     finish += strip_copies(facts, target.internal)
     finish += [RemoveFile(path) for path in target.removes]
@@ -499,7 +528,7 @@ def _stop_first(facts: DomainFacts, target: _Target) -> Plan:
         finish += applies
     if target.starts:
         finish += [*steps, StoreWrite(record=started, started=run_dir)]
-    finish += _go_on(target)
+    finish += _go_on(facts, target)
     finish += _redefined(facts)
     finish += strip_copies(facts, target.internal)
     removes = [RemoveFile(path) for path in target.removes]

@@ -47,7 +47,7 @@ from virtsnap.model.steps import (
 )
 from virtsnap.plan.announce import agent_awaited, stopped, told
 from virtsnap.plan.memory_way import check_migratable
-from virtsnap.plan.nvram import reset_nvram
+from virtsnap.plan.nvram import keep_tpm, reset_nvram
 
 FORMATS = ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
 """libvirt's image formats."""
@@ -225,7 +225,8 @@ def plan_restore(
     direct = _direct(request.flags, request.sparse, version)
     run_dir = f"{root}/run/{id}"
     channels = (request.channels or 1) if direct else request.channels or 0
-    finish: list[Step] = [RemoveFile(path) for path in request.removes]
+    finish: list[Step] = [*keep_tpm(root, request.xml, run_dir)]
+    finish += [RemoveFile(path) for path in request.removes]
     finish += agent_awaited(request.xml)
     if request.runs:
         finish += [told(Detail.STARTED_RESTORED), ResumeGuest()]
@@ -238,7 +239,7 @@ def plan_restore(
         subject=record.name,
         prepare=(
             *(reset_nvram(request.xml) if request.flags & Flag.RESET_NVRAM else ()),
-            StartQemu(id, run_dir, request.xml, incoming=True, memory=request.mapped),
+            StartQemu(id, run_dir, request.xml, incoming=True, memory=request.mapped, own_tpm=True),
             LoadMemory(
                 run_dir,
                 request.path,

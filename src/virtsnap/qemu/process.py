@@ -212,6 +212,35 @@ async def wait_gone(process: Process, timeout: float | None = None) -> bool:
     return True
 
 
+def ends(process: Process, timeout: float) -> bool:
+    """`wait_gone` for those who cannot await; only for a process that is about to end."""
+    descriptor = open_pidfd(process)
+    if descriptor is None:
+        return True
+    try:
+        gone = bool(select.select([descriptor], [], [], timeout)[0])
+    finally:
+        os.close(descriptor)
+    if gone:
+        _reap(process)
+    return gone
+
+
+def naming(text: str) -> list[Spawned]:
+    """The living processes that have `text` in their command lines."""
+    found: list[Spawned] = []
+    marker = text.encode()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                command = file.read()
+            if marker in command and (one := identify(int(entry))) is not None:
+                found.append(one)
+    return found
+
+
 def cpu_time_ns(process: Process) -> int | None:
     """Processor time used, user and system, in nanoseconds. None when it has ended."""
     stat = _stat_of(process)

@@ -201,7 +201,7 @@ class DomainCalls(Context):
 
     async def undefine(self, uuid: str, flags: int = 0) -> None:
         """Raises OperationInvalid while something would be lost that no flag gives up."""
-        from virtsnap.engine import jobs
+        from virtsnap.engine import jobs, swtpm
         from virtsnap.formats.domain_xml import DomainDefinition
 
         self.writable("virDomainUndefineFlags" if flags else "virDomainUndefine")
@@ -231,6 +231,12 @@ class DomainCalls(Context):
             with self.store.transaction() as tx:
                 tx.delete_domain(uuid)
                 tell(tx, record, Detail.UNDEFINED_REMOVED)
+            swtpm.forget(
+                str(self.root),
+                record.config_xml,
+                keep=bool(flag & DomainUndefine.KEEP_TPM),
+                give_up=bool(flag & DomainUndefine.TPM),
+            )
             jobs.forget(self.root, uuid)
 
     async def create(self, uuid: str, flags: int = 0) -> DomainHandle:
@@ -271,6 +277,7 @@ class DomainCalls(Context):
 
     async def destroy(self, uuid: str, flags: int = 0) -> None:
         """End the domain at once. Raises OperationInvalid when it does not run."""
+        from virtsnap.engine import swtpm
         from virtsnap.engine.runner import Runner
         from virtsnap.plan.lifecycle import plan_stop
 
@@ -282,8 +289,10 @@ class DomainCalls(Context):
             if not record.persistent:
                 with self.store.transaction() as tx:
                     tx.delete_domain(uuid)
+                swtpm.forget(str(self.root), record.config_xml)
             if flag & DomainDestroy.REMOVE_LOGS:
-                (self.root / "log" / f"{uuid}.log").unlink(missing_ok=True)
+                for name in (f"{uuid}.log", f"{uuid}-swtpm.log"):
+                    (self.root / "log" / name).unlink(missing_ok=True)
 
     async def shutdown(self, uuid: str, flags: int = 0) -> None:
         """Ask the guest to shut down, by its agent or the power button (`service.power`).

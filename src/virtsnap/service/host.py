@@ -83,6 +83,7 @@ class HostCalls(Context):
         return domain_capabilities(caps, full, kind)
 
     async def _emulator(self, path: str | None) -> Emulator:
+        from virtsnap.engine import swtpm
         from virtsnap.qemu.capabilities import kvm_usable
         from virtsnap.qemu.firmware import installed_firmwares
 
@@ -98,6 +99,7 @@ class HostCalls(Context):
             kvm=kvm_usable(),
             firmwares=tuple(loaders),
             secure=any(loaders.values()),
+            tpm_versions=await swtpm.versions(),
         )
 
 

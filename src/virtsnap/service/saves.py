@@ -103,10 +103,13 @@ class SaveCalls(DomainCalls, SnapshotCalls):
         await self.run(world, save.plan_save(facts, request), facts)
 
     def _forget_transient(self, world: World) -> None:
+        from virtsnap.engine import swtpm
+
         record = world.record()
         if not record.persistent and not record.active:
             with self.store.transaction() as tx:
                 tx.delete_domain(record.uuid)
+            swtpm.forget(str(self.root), record.config_xml)
 
     async def _same_hardware(self, source: DomainDefinition, xml: str) -> DomainDefinition:
         """A definition that the user gave in the place of `source`. Raises ConfigUnsupported, XmlError."""

@@ -99,7 +99,7 @@ class SnapshotCalls(Context):
         from virtsnap.qemu.background import chosen
 
         facts = await self._facts(world)
-        facts = await reader.with_files(facts, create.paths_of(request))
+        facts = await reader.with_files(facts, create.paths_of(request, facts.root))
         monitor = await world.monitor()
         if request.flags & SnapshotCreate.QUIESCE:
             facts = await reader.with_agent(facts, monitor)

@@ -25,6 +25,7 @@ from virtsnap.engine.steps import (
     process,
     saved,
     store_write,
+    tpm,
 )
 from virtsnap.engine.world import World
 from virtsnap.model import steps as s
@@ -56,6 +57,9 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.LoadMemory: guest.LoadMemory(),
     s.StartQemu: process.StartQemu(),
     s.KillQemu: process.KillQemu(),
+    s.MakeTpm: tpm.MakeTpm(),
+    s.KeepTpm: tpm.KeepTpm(),
+    s.RemoveTpm: tpm.RemoveTpm(),
     s.MoveFile: saved.MoveFile(),
     s.NoteDisks: saved.NoteDisks(),
     s.MergeImages: merge.MergeImages(),

@@ -21,6 +21,7 @@ class StartQemu(Undoable):
             domain_xml=step.domain_xml,
             incoming=step.incoming,
             memory=step.memory,
+            own_tpm=step.own_tpm,
         )
 
     async def undo(self, world: World, step: s.StartQemu, /) -> None:
