@@ -323,23 +323,23 @@ class FakeService:
         self,
         uuid: str,
         snapshot: str,
-        name: str,
+        names: Sequence[str],
         start: bool = False,
         paused: bool = False,
         *,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> DomainHandle | PlanReport:
+    ) -> tuple[DomainHandle, ...] | PlanReport:
         self._writable("cloning")
         if snapshot not in self._domain(uuid).tree:
             raise NoSnapshot(f"no domain snapshot with matching name '{snapshot}'")
         if dry_run:
-            return PlanReport("clone", name, ("/images/a",), (), (), "none", ("make",))
+            return PlanReport("clone", ", ".join(names), ("/images/a",), (), (), "none", ("make",))
         self.calls.append(("clone", int(start)))
         await self._work(progress, "Clone")
-        made = self.add(name, running=start or paused)
-        self.clones.add(made.uuid)
-        return self._handle(made)
+        made = [self.add(name, running=start or paused) for name in names]
+        self.clones.update(one.uuid for one in made)
+        return tuple(self._handle(one) for one in made)
 
     async def discard(self, uuid: str) -> None:
         self._writable("discarding a domain")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,12 @@ from tests.guest.machine import Machine
 from tests.service.crash import Crasher
 from tests.service.whole import assert_whole
 from virtsnap.api import aio
+from virtsnap.engine import launch
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.domain import DomainState
-from virtsnap.model.errors import OperationInvalid
+from virtsnap.model.errors import Failed, OperationInvalid
+from virtsnap.qemu import process
+from virtsnap.qemu.process import Spawned
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
 
@@ -151,21 +155,43 @@ async def test_a_throw_away_machine(machine: Machine) -> None:
     assert machine.files() == before
 
 
+async def test_one_of_several_fails(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    await machine.full("one")
+    before = machine.files()
+    spawn, started = launch.process.spawn, []
+
+    def spawn_twice(*arguments: Any, **more: Any) -> Spawned:
+        if len(started) == 2:
+            raise Failed("there is no room for it")
+        started.append(spawn(*arguments, **more))
+        return started[-1]
+
+    monkeypatch.setattr(launch.process, "spawn", spawn_twice)
+    with pytest.raises(Failed, match=r"c-\d: there is no room for it"):
+        await machine.service.snapshot_clone(machine.uuid, "one", ["c-1", "c-2", "c-3"], start=True)
+    assert not any(process.alive(one) for one in started)
+    assert [handle.name for handle in await machine.service.list_domains()] == ["guest"]
+    assert machine.files() == before
+    await assert_whole(machine)
+
+
 async def test_killed_anywhere(resume: Resume, crasher: Crasher) -> None:
     machine = await resume()
     await machine.full("one")
     before = machine.files()
     for number in range(1, 60):
-        ending = await crasher.run(machine, number, "snapshot_clone", "one", f"c{number}", 1)
+        names = [f"a{number}", f"b{number}"]
+        ending = await crasher.run(machine, number, "snapshot_clone", "one", names, 1)
         await machine.state()
-        there = {handle.name for handle in await machine.service.list_domains()}
-        if f"c{number}" in there:
-            uuid = (await machine.service.lookup_by_name(f"c{number}")).uuid
+        there = sorted(handle.name for handle in await machine.service.list_domains())
+        assert there in (["guest"], [*names, "guest"])
+        for name in there[:-1]:
+            uuid = (await machine.service.lookup_by_name(name)).uuid
             assert await marks(machine, uuid) == ["seed"] * 3
-            await machine.cli_ok("discard", f"c{number}")
+            await machine.cli_ok("discard", name)
         await assert_whole(machine)
         assert machine.files() == before
         if not ending.died:
-            assert number > 5
+            assert number > 12
             return
     raise AssertionError("it never came to its end")

@@ -59,9 +59,10 @@ RECORD = DomainRecord(UUID, "d", domain_xml(""))
         ),
         (s.StoreWrite(set_current=True), "write it down: current none"),
         (
-            s.AddDomain(RECORD, (Snapshot("a"),), "a", ()),
+            s.AddDomains((s.NewDomain(RECORD, (Snapshot("a"),), "a", ()),)),
             "write it down: domain d",
         ),
+        (s.Together((s.Row("a", ()), s.Row("b", ()))), "side by side, for a, b"),
         (s.ForgetDomain(), "forget the domain"),
         (s.LinkFile("/l", "/f"), "give /f a second name, /l"),
         (s.LoadMemory("/r", "/m", mapped=True), "map memory from /m and load the devices' state"),
@@ -92,6 +93,19 @@ def test_the_four_lists() -> None:
         "commit: declare the operation decided",
         "finish: vda: merge /top into /base (up to 3.0 MiB)",
         "finish: delete /top",
+    )
+
+
+def test_what_is_done_side_by_side() -> None:
+    rows = (s.Row("a", (s.LinkFile("/a", "/f"), s.ResumeGuest())), s.Row("b", (s.LinkFile("/b", "/f"),)))
+    words = describe(s.Plan("clone", "a, b", prepare=(s.Together(rows),)))
+    assert words.makes == ("/a", "/b")
+    assert words.steps == (
+        "prepare: side by side, for a, b",
+        "prepare: a: give /f a second name, /a",
+        "prepare: a: resume the guest",
+        "prepare: b: give /f a second name, /b",
+        "commit: declare the operation decided",
     )
 
 

@@ -13,15 +13,22 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from tests.service.local_domain import LocalDomain
+from virtsnap.engine import steps
 from virtsnap.engine.runner import Runner, Trace
+from virtsnap.engine.world import World
 from virtsnap.model.errors import VirtsnapError
+from virtsnap.model.steps import Step, Together
 from virtsnap.qemu import process as processes
 from virtsnap.service.local import LocalService, open_local
+
+_Argument = str | int | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Crasher:
         await self._process.wait()
 
     async def run(
-        self, domain: LocalDomain, at: int, operation: str, *arguments: str | int, victim: str = "self"
+        self, domain: LocalDomain, at: int, operation: str, *arguments: _Argument, victim: str = "self"
     ) -> Ending:
         """Call `operation(uuid, *arguments)` of the service; at its point `at` (1 ...) the victim is killed.
 
@@ -70,7 +77,7 @@ class Crasher:
 
 
 async def _perform(
-    root: str, uuid: str, victim: str, at: int, operation: str, *arguments: str | int
+    root: str, uuid: str, victim: str, at: int, operation: str, *arguments: _Argument
 ) -> dict[str, object]:
     service = await open_local(Path(root))
     points = 0
@@ -97,6 +104,12 @@ async def _perform(
 def _install(trace: Trace) -> None:
     # Whoever makes a Runner in this process, without a word about traces, gets this one.
     Runner.__init__.__defaults__ = (trace,)
+    steps._HANDLERS[Together] = steps.together.Together(partial(_do_and_trace, trace), steps.undo_step)
+
+
+async def _do_and_trace(trace: Trace, world: World, step: Step) -> None:
+    await steps.do_step(world, step)
+    trace(f"after {type(step).__name__} of one of several")
 
 
 def _kill_qemu(service: LocalService, uuid: str) -> None:

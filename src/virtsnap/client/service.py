@@ -543,18 +543,18 @@ class RemoteService:
         self,
         uuid: str,
         snapshot: str,
-        name: str,
+        names: Sequence[str],
         start: bool = False,
         paused: bool = False,
         *,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> DomainHandle | PlanReport:
-        arguments = _snap(uuid, snapshot), name, int(start), int(paused)
+    ) -> tuple[DomainHandle, ...] | PlanReport:
+        arguments = _snap(uuid, snapshot), list(names), int(start), int(paused)
         if dry_run:
             return _report(await self._call("domain_plan_clone", *arguments, program=VIRTSNAP))
         made = await self._watched(uuid, progress, "domain_snapshot_clone", *arguments, program=VIRTSNAP)
-        return _handle(made)
+        return tuple(_handle(one) for one in made)
 
     async def discard(self, uuid: str) -> None:
         await self._abortable(uuid, "domain_discard", _dom(uuid), program=VIRTSNAP)

@@ -11,20 +11,19 @@ What is not here: any decision about snapshots (`plan`), any knowledge of QEMU.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
 
 from virtsnap.engine.locks import holder
 from virtsnap.engine.steps import do_step, probe_step, undo_step
 from virtsnap.engine.steps.store_write import add, announce, apply
+from virtsnap.engine.uninterrupted import uninterrupted
 from virtsnap.engine.world import World
 from virtsnap.formats import plan_json
 from virtsnap.model.errors import ErrorCode, Failed, Outcome, VirtsnapError
 from virtsnap.model.facts import DomainFacts
 from virtsnap.model.steps import (
-    AddDomain,
+    AddDomains,
     Announce,
     Declare,
     ForgetDomain,
@@ -37,8 +36,6 @@ from virtsnap.model.steps import (
     Step,
     StoreWrite,
 )
-
-T = TypeVar("T")
 
 Trace = Callable[[str], None]
 """Called at every point where a crash could fall; the crash sweep of the tests dies in it."""
@@ -112,12 +109,12 @@ class Runner:
 
     async def _commit(self, step: Step) -> None:
         world = self._world
-        if isinstance(step, StoreWrite | AddDomain):
+        if isinstance(step, StoreWrite | AddDomains):
             with world.store.transaction() as tx:
                 if isinstance(step, StoreWrite):
                     apply(world, tx, step)
                 else:
-                    add(world, tx, step)
+                    add(tx, step)
                 tx.mark_committed(world.uuid)
             self._trace("after commit")
             return
@@ -151,7 +148,7 @@ class Runner:
         return False
 
     async def _happened(self, plan: Plan) -> bool:
-        if isinstance(plan.commit, StoreWrite | AddDomain | Declare):
+        if isinstance(plan.commit, StoreWrite | AddDomains | Declare):
             return False  # their effect and the record of it are one transaction
         seen = await probe_step(self._world, plan.commit)
         return plan.forward_if_gone if seen is None else seen
@@ -243,18 +240,5 @@ def _together(plan: Plan, index: int) -> range:
 def _outlives(plan: Plan, index: int) -> bool:
     """Whether a power cut leaves anything of a step to be undone: not of processes, nor of a transaction."""
     if index == len(plan.prepare):
-        return not isinstance(plan.commit, StoreWrite | AddDomain | Declare)
+        return not isinstance(plan.commit, StoreWrite | AddDomains | Declare)
     return not isinstance(plan.prepare[index], StartQemu | LoadMemory)
-
-
-async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Await to the end even when cancelled meanwhile: what must not stop half way also ends in time.
-
-    The cancellation is dropped. After a commit nothing is left to cancel, and an undo is already the answer
-    to one.
-    """
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
-    return task.result()

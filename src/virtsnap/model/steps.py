@@ -463,8 +463,8 @@ class Announce:
 
 
 @dataclass(frozen=True)
-class AddDomain:
-    """A new domain comes into being, with a snapshot and files of its own: one transaction of the store."""
+class NewDomain:
+    """A domain that is to come into being, with a snapshot and files of its own."""
 
     record: DomainRecord
     snapshots: tuple[Snapshot, ...]
@@ -472,6 +472,13 @@ class AddDomain:
     images: tuple[tuple[str, ImageRole], ...]
     started: str | None = None
     """Run folder of the QEMU that is its instance."""
+
+
+@dataclass(frozen=True)
+class AddDomains:
+    """New domains come into being, all of them in one transaction of the store."""
+
+    domains: tuple[NewDomain, ...]
 
 
 @dataclass(frozen=True)
@@ -484,7 +491,23 @@ class Declare:
     """No effect of its own: the journal's commit record is the commit."""
 
 
-Step = (
+@dataclass(frozen=True)
+class Row:
+    """Steps in order, for one of several that an operation makes."""
+
+    subject: str
+    """Its name."""
+    steps: tuple[Single, ...]
+
+
+@dataclass(frozen=True)
+class Together:
+    """Rows of prepare steps that have nothing to do with one another, side by side; never the commit."""
+
+    rows: tuple[Row, ...]
+
+
+Single = (
     CreateOverlay
     | AttachOverlay
     | PauseGuest
@@ -527,10 +550,13 @@ Step = (
     | DropUnusedNodes
     | StoreWrite
     | Announce
-    | AddDomain
+    | AddDomains
     | ForgetDomain
     | Declare
 )
+"""Every kind that is not made of others."""
+
+Step = Single | Together
 
 
 @dataclass(frozen=True)
@@ -561,5 +587,11 @@ class Plan:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """All, in order."""
-        return (*self.prepare, self.commit, *self.finish)
+        """All, in order; those that are done side by side, a row after the other."""
+        prepare: list[Step] = []
+        for step in self.prepare:
+            if isinstance(step, Together):
+                prepare += (one for row in step.rows for one in row.steps)
+            else:
+                prepare.append(step)
+        return (*prepare, self.commit, *self.finish)

@@ -7,7 +7,8 @@ clone's books, so nothing is ever merged into them for its sake; and since it na
 keeps them for as long. The memory image gets a second name (a hard link), so either may delete its own.
 
 The plan is journaled with the domain that it is cloned from. The clone begins to exist with the commit, when
-it already runs. What is inside an image (internal snapshots) is copied.
+it already runs. Several clones are one plan: they are prepared side by side, and begin to exist at once.
+What is inside an image (internal snapshots) is copied.
 """
 
 from __future__ import annotations
@@ -30,17 +31,20 @@ from virtsnap.model.facts import DomainFacts, FileFacts, ImageRole
 from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Location, Snapshot, SnapshotDisk
 from virtsnap.model.steps import (
-    AddDomain,
+    AddDomains,
     CopyImage,
     CreateOverlay,
     LinkFile,
     LoadMemory,
     MakeTpm,
+    NewDomain,
     Plan,
     ResumeGuest,
+    Row,
     SettleGuest,
+    Single,
     StartQemu,
-    Step,
+    Together,
 )
 from virtsnap.plan.align import overlay_path
 from virtsnap.plan.exclusive import VARIABLE_STORE, held_alone
@@ -51,10 +55,10 @@ from virtsnap.plan.nvram import keep_tpm, kept
 
 @dataclass(frozen=True)
 class CloneRequest:
-    """Make a domain of the snapshot of this name."""
+    """Make domains of the snapshot of this name."""
 
     snapshot: str
-    identity: Identity
+    identities: tuple[Identity, ...]
     start: bool = False
     """Let it run; from the snapshot's memory, if that has any, else it boots."""
     paused: bool = False
@@ -62,54 +66,72 @@ class CloneRequest:
 
     @property
     def starts(self) -> bool:
-        """It gets a QEMU."""
+        """Each gets a QEMU."""
         return self.start or self.paused
 
 
 def paths_of(facts: DomainFacts, request: CloneRequest) -> tuple[str, ...]:
     """The paths that `plan_clone` needs the facts of."""
     snapshot = facts.tree.lookup(request.snapshot)
-    name = request.identity.name
-    paths = [overlay_path(path, name) for path in frozen_images(snapshot).values()]
+    frozen = frozen_images(snapshot).values()
+    paths: list[str] = []
     if snapshot.memory_file is not None:
-        paths += [snapshot.memory_file, _memory_link(snapshot.memory_file, name)]
+        paths.append(snapshot.memory_file)
     if snapshot.domain_xml is not None:
         paths += [path for one in kept(snapshot.domain_xml, snapshot.name, facts.root) for path in one.paths]
-        paths.append(request.identity.nvram)
+    for identity in request.identities:
+        paths += [overlay_path(path, identity.name) for path in frozen]
+        if snapshot.memory_file is not None:
+            paths.append(_memory_link(snapshot.memory_file, identity.name))
+        if snapshot.domain_xml is not None:
+            paths.append(identity.nvram)
     return tuple(paths)
 
 
 def plan_clone(facts: DomainFacts, request: CloneRequest) -> Plan:
-    """The steps that make the new domain. Raises Refused and its kinds."""
+    """The steps that make the new domains, all or none of them. Raises Refused and its kinds."""
     snapshot = facts.tree.lookup(request.snapshot)
     _check(facts, snapshot)
-    made = _Clone.of(facts, request, snapshot)
-    prepare: list[Step] = [*made.files, *strip_copies(_without(facts, snapshot.name), made.tagged)]
+    planned = [
+        _plan_one(facts, request, identity, snapshot, facts.next_id + number)
+        for number, identity in enumerate(request.identities)
+    ]
+    rows = tuple(row for row, _ in planned)
+    return Plan(
+        operation="clone",
+        subject=", ".join(row.subject for row in rows),
+        prepare=rows[0].steps if len(rows) == 1 else (Together(rows),),
+        commit=AddDomains(tuple(domain for _, domain in planned)),
+        pause="none: the domain that is cloned goes on",
+    )
+
+
+def _plan_one(
+    facts: DomainFacts, request: CloneRequest, identity: Identity, snapshot: Snapshot, id: int
+) -> tuple[Row, NewDomain]:
+    """What is prepared for one of them, and what is written down of it. `id`: of its QEMU."""
+    made = _Clone.of(facts, identity, snapshot)
+    prepare: list[Single] = [*made.files, *strip_copies(_without(facts, snapshot.name), made.tagged)]
     if not made.loads_internal:
         prepare += [image.apply(snapshot.name) for image in made.tagged]
     started = None
     if request.starts:
-        started = f"{facts.root}/run/{facts.next_id}"
-        prepare += _start(facts, request, made, started)
-    return Plan(
-        operation="clone",
-        subject=request.identity.name,
-        prepare=tuple(prepare),
-        commit=AddDomain(
-            record=DomainRecord(
-                request.identity.uuid,
-                request.identity.name,
-                made.config_xml,
-                live_xml=made.live_xml if request.starts else None,
-                reason=_reason(made, request),
-            ),
-            snapshots=(made.snapshot,),
-            current=snapshot.name,
-            images=made.images,
-            started=started,
+        started = f"{facts.root}/run/{id}"
+        prepare += _start(facts, request, made, id, started)
+    domain = NewDomain(
+        record=DomainRecord(
+            identity.uuid,
+            identity.name,
+            made.config_xml,
+            live_xml=made.live_xml if request.starts else None,
+            reason=_reason(made, request),
         ),
-        pause="none: the domain that is cloned goes on",
+        snapshots=(made.snapshot,),
+        current=snapshot.name,
+        images=made.images,
+        started=started,
     )
+    return Row(identity.name, tuple(prepare)), domain
 
 
 def _check(facts: DomainFacts, snapshot: Snapshot) -> None:
@@ -144,7 +166,7 @@ class _Clone:
     """Its own record of where it came from."""
     config_xml: str
     live_xml: str
-    files: tuple[Step, ...]
+    files: tuple[Single, ...]
     tagged: tuple[TaggedImage, ...]
     images: tuple[tuple[str, ImageRole], ...]
 
@@ -159,10 +181,9 @@ class _Clone:
         return self.active and self.snapshot.memory is Location.INTERNAL
 
     @classmethod
-    def of(cls, facts: DomainFacts, request: CloneRequest, snapshot: Snapshot) -> _Clone:
+    def of(cls, facts: DomainFacts, identity: Identity, snapshot: Snapshot) -> _Clone:
         assert snapshot.domain_xml is not None
-        identity = request.identity
-        files: list[Step] = []
+        files: list[Single] = []
         images: list[tuple[str, ImageRole]] = []
         overlays = {
             target: overlay_on(facts, path, _free(facts, overlay_path(path, identity.name)))
@@ -239,11 +260,11 @@ def _memory_link(path: str, name: str) -> str:
 
 def _remembered(
     facts: DomainFacts, snapshot: Snapshot, frozen: DomainDefinition
-) -> tuple[list[Step], list[str]]:
+) -> tuple[list[Single], list[str]]:
     """The clone's UEFI variables and TPM: of the snapshot, if it kept them, else as they are, for the memory
     to overwrite. Then, for the clone's own record of the snapshot, its copies, which are named."""
     assert snapshot.domain_xml is not None
-    steps: list[Step] = []
+    steps: list[Single] = []
     copies: list[str] = []
     theirs = kept(snapshot.domain_xml, snapshot.name, facts.root)
     ours = kept(frozen.to_xml(), snapshot.name, facts.root)
@@ -265,14 +286,14 @@ def _check_alone(live: DomainDefinition) -> None:
         raise OperationUnsupported(f"a clone cannot have what only one domain can hold: {', '.join(held)}")
 
 
-def _start(facts: DomainFacts, request: CloneRequest, made: _Clone, run_dir: str) -> list[Step]:
+def _start(facts: DomainFacts, request: CloneRequest, made: _Clone, id: int, run_dir: str) -> list[Single]:
     memory = made.snapshot.memory_file if made.active else None
     mapped = None
     if memory is not None and facts.mappable is not None:
         mapped = replace(facts.mappable, path=memory)
-    steps: list[Step] = [
+    steps: list[Single] = [
         StartQemu(
-            facts.next_id,
+            id,
             run_dir,
             made.live_xml,
             incoming=memory is not None,

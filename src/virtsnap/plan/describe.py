@@ -30,15 +30,19 @@ def describe(plan: s.Plan) -> Description:
     ]
     removes = [x.path for x in plan.steps if isinstance(x, s.RemoveFile)]
     merges = [sentence(x) for x in plan.steps if isinstance(x, s.MergeImages)]
-    phases = [("prepare", x) for x in plan.prepare]
-    phases += [("commit", plan.commit)]
+    lines: list[str] = []
+    for step in plan.prepare:
+        lines.append(f"prepare: {sentence(step)}")
+        if isinstance(step, s.Together):
+            lines += [f"prepare: {row.subject}: {sentence(x)}" for row in step.rows for x in row.steps]
+    lines.append(f"commit: {sentence(plan.commit)}")
     # That it is told changes nothing of the domain: no line of its own.
-    phases += [("finish", x) for x in plan.finish if not isinstance(x, s.Announce)]
+    lines += [f"finish: {sentence(x)}" for x in plan.finish if not isinstance(x, s.Announce)]
     return Description(
         tuple(makes),
         tuple(removes),
         tuple(merges),
-        tuple(f"{phase}: {sentence(step)}" for phase, step in phases),
+        tuple(lines),
     )
 
 
@@ -132,12 +136,14 @@ def sentence(step: s.Step) -> str:
             return "write it down: " + (", ".join(_written(step)) or "the domain's definition")
         case s.Announce(details=details):
             return "tell whoever watches: " + (", ".join(x.name.lower() for x in details) or "agent awaited")
-        case s.AddDomain(record=record):
-            return f"write it down: domain {record.name}"
+        case s.AddDomains(domains=domains):
+            return "write it down: domain " + ", ".join(x.record.name for x in domains)
         case s.ForgetDomain():
             return "forget the domain"
         case s.Declare():
             return "declare the operation decided"
+        case s.Together(rows=rows):
+            return "side by side, for " + ", ".join(row.subject for row in rows)
 
 
 def _written(step: s.StoreWrite) -> list[str]:

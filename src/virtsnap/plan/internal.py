@@ -198,7 +198,7 @@ def stood_on(facts: DomainFacts, snapshot: Snapshot, path: str) -> bool:
 
 def load_internal(
     facts: DomainFacts, snapshot: Snapshot, images: tuple[TaggedImage, ...], run_dir: str
-) -> Step:
+) -> LoadInternal:
     """Memory and disks into a QEMU that stands still."""
     memory = next(
         image.writes_to
@@ -219,7 +219,7 @@ def delete_tags(facts: DomainFacts, snapshots: Iterable[Snapshot]) -> tuple[Step
     return tuple(steps)
 
 
-def strip_copies(facts: DomainFacts, images: tuple[TaggedImage, ...]) -> tuple[Step, ...]:
+def strip_copies(facts: DomainFacts, images: tuple[TaggedImage, ...]) -> tuple[DeleteTag, ...]:
     """The copies came with all internal snapshots of their originals, which nothing names there."""
     pairs = [(image, tag) for image in images if image.copy for tag in facts.images[image.path].tags]
     return tuple(

@@ -100,7 +100,7 @@ def forget_nvram(facts: DomainFacts, snapshots: list[Snapshot]) -> tuple[RemoveF
     return tuple(RemoveFile(path) for path in copies if facts.owned.get(path) is ImageRole.NVRAM)
 
 
-def keep_tpm(root: str, domain_xml: str, run_dir: str) -> tuple[Step, ...]:
+def keep_tpm(root: str, domain_xml: str, run_dir: str) -> tuple[KeepTpm, ...]:
     """The step after a TPM was loaded with the memory, before the guest runs; nothing without a TPM."""
     state = tpm_state(root, domain_xml)
     return () if state is None else (KeepTpm(run_dir, state),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from virtsnap.model.errors import OperationFailed, XmlError
@@ -22,34 +23,39 @@ class CloneCalls(SnapshotCalls):
         self,
         uuid: str,
         snapshot: str,
-        name: str,
+        names: Sequence[str],
         start: bool = False,
         paused: bool = False,
         *,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> DomainHandle | PlanReport:
-        """Raises Refused before anything is touched, Failed after it was undone."""
+    ) -> tuple[DomainHandle, ...] | PlanReport:
+        """Raises Refused before anything is touched, Failed after all were undone."""
         from virtsnap.plan import clone
         from virtsnap.qemu import facts as reader
 
         self.writable("cloning")
-        if not name or "/" in name or name != name.strip():
-            raise XmlError(f"invalid name '{name}' for a domain")
-        taken = self.store.domain_by_name(name)
-        if taken is not None:
-            raise OperationFailed(f"domain '{name}' already exists with uuid {taken.uuid}")
+        for name in names:
+            if not name or "/" in name or name != name.strip() or names.count(name) > 1:
+                raise XmlError(f"invalid name '{name}' for a domain")
+            taken = self.store.domain_by_name(name)
+            if taken is not None:
+                raise OperationFailed(f"domain '{name}' already exists with uuid {taken.uuid}")
         async with self.operation(uuid, progress) as world:
-            facts = await self._facts(world, starts=(start or paused) and not dry_run)
-            request = clone.CloneRequest(snapshot, self._identity(name), start, paused)
+            facts = await self._facts(world, starts=len(names) if (start or paused) and not dry_run else 0)
+            identities = tuple(self._identity(name) for name in names)
+            request = clone.CloneRequest(snapshot, identities, start, paused)
             facts = await reader.with_files(facts, clone.paths_of(facts, request))
             facts = await reader.with_memory_image(facts, facts.tree[snapshot], self.root / "cache")
             plan = clone.plan_clone(facts, request)
             if dry_run:
                 return report(plan)
             await self.run(world, plan, facts)
-        record = self._record(request.identity.uuid)
-        return DomainHandle(record.uuid, name, record.instance.id if record.instance else None)
+        records = (self._record(identity.uuid) for identity in identities)
+        return tuple(
+            DomainHandle(record.uuid, record.name, record.instance.id if record.instance else None)
+            for record in records
+        )
 
     def _identity(self, name: str) -> Identity:
         import secrets

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from virtsnap.model.facts import DomainFacts
 
 
-async def gather(world: World, *, starts: bool = False, record: DomainRecord | None = None) -> DomainFacts:
-    """Everything known of the domain. `starts`: with an id for a QEMU that the plan will start.
+async def gather(world: World, *, starts: int = 0, record: DomainRecord | None = None) -> DomainFacts:
+    """Everything known of the domain. `starts`: with ids for so many QEMUs that the plan will start.
 
     `record`: take this for the domain's record.
     """
@@ -25,7 +25,7 @@ async def gather(world: World, *, starts: bool = False, record: DomainRecord | N
     if starts:
         # The journal that names it is durable, and this with it.
         with store.transaction(durable=False) as tx:
-            next_id = tx.next_domain_id()
+            next_id = tx.next_domain_ids(starts)
     monitor = await world.monitor()
     # The QEMU that runs, not the one that is installed by now.
     version = monitor.version if monitor is not None else ()

@@ -391,14 +391,17 @@ class Service(Protocol):
         self,
         uuid: str,
         snapshot: str,
-        name: str,
+        names: Sequence[str],
         start: bool = False,
         paused: bool = False,
         *,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> DomainHandle | PlanReport:
-        """A new domain that begins as the snapshot; with dry_run the plan. libvirt has no such call."""
+    ) -> tuple[DomainHandle, ...] | PlanReport:
+        """New domains that begin as the snapshot, all of them or none; with dry_run the plan.
+
+        libvirt has no such call.
+        """
         ...
 
     async def discard(self, uuid: str) -> None:

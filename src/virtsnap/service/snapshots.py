@@ -167,7 +167,7 @@ class SnapshotCalls(Context):
         self.writable("virDomainRevertToSnapshot")
         request = RevertRequest(name, revert.check_flags(flags))
         async with self.operation(uuid, progress) as world:
-            facts = await self._facts(world, starts=not dry_run)
+            facts = await self._facts(world, starts=int(not dry_run))
             facts = await reader.with_files(facts, revert.paths_of(facts, request))
             facts = await reader.with_memory_image(facts, facts.tree[name], self.root / "cache")
             plan = revert.plan_revert(facts, request)
@@ -199,7 +199,7 @@ class SnapshotCalls(Context):
             await self.run(world, plan, facts)
             return None
 
-    async def _facts(self, world: World, *, starts: bool = False) -> DomainFacts:
+    async def _facts(self, world: World, *, starts: int = 0) -> DomainFacts:
         from virtsnap.service.gathering import gather
 
         return await gather(world, starts=starts)

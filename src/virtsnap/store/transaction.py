@@ -72,6 +72,10 @@ class Transaction:
         """A number no domain of this root has had before, from 1."""
         return self._next("domain_id")
 
+    def next_domain_ids(self, count: int) -> int:
+        """The first of so many such numbers in a row."""
+        return self._next("domain_id", count)
+
     # snapshots
     def put_snapshot(self, uuid: str, snapshot: Snapshot) -> None:
         """Insert or replace by name; which snapshot is current does not change. Raises NoDomain."""
@@ -214,11 +218,12 @@ class Transaction:
             (uuid, uuid, HISTORY_LENGTH),
         )
 
-    def _next(self, counter: str) -> int:
+    def _next(self, counter: str, count: int = 1) -> int:
+        """The first of `count` numbers in a row."""
         row = self._connection.execute(
-            "UPDATE counters SET value = value + 1 WHERE name = ? RETURNING value", (counter,)
+            "UPDATE counters SET value = value + ? WHERE name = ? RETURNING value", (count, counter)
         ).fetchone()
-        return int(row[0])
+        return int(row[0]) - count + 1
 
     def _of_domain(self, uuid: str, table: str, key: str, columns: str, row: Row) -> None:
         """Upsert a row that belongs to a domain."""

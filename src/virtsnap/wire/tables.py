@@ -543,10 +543,10 @@ OWN = """
 6 domain_flatten virtsnapFlatten w (dom: domain, targets: string<4096>, copy: int)
 7 cancel_call virtsnapCancelCall r (serial: uint)
 8 domain_block_job_wait virtsnapBlockJobWait r (dom: domain, path: string) -> (job: block_job?)
-9 domain_snapshot_clone virtsnapSnapshotClone w (snap: domain_snapshot, name: string, start: int, paused:
-  int) -> (dom: domain)
-10 domain_plan_clone virtsnapPlanClone w (snap: domain_snapshot, name: string, start: int, paused: int) ->
-  (report: plan_report)
+9 domain_snapshot_clone virtsnapSnapshotClone w (snap: domain_snapshot, names: string<4096>, start: int,
+  paused: int) -> (doms: domain<4096>)
+10 domain_plan_clone virtsnapPlanClone w (snap: domain_snapshot, names: string<4096>, start: int, paused:
+  int) -> (report: plan_report)
 11 domain_discard virtsnapDiscard w (dom: domain)
 12 domain_snapshot_create virtsnapSnapshotCreate w (dom: domain, xml: string, flags: uint) -> (snap:
   domain_snapshot, memory_mode: string, memory_reason: string)

@@ -6,8 +6,6 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from virtsnap.service.interface import DomainHandle
-
 if TYPE_CHECKING:
     from virtsnap.api.aio.domain import Domain
     from virtsnap.api.aio.snapshot import DomainSnapshot
@@ -29,15 +27,15 @@ class Cloning:
             from virtsnap.api.aio.domain import Domain
 
             parent = self._snapshot.getDomain()
-            handle = await parent._service.snapshot_clone(
+            made = await parent._service.snapshot_clone(
                 parent.UUIDString(),
                 self._snapshot.getName(),
-                self._name,
+                (self._name,),
                 start=self._start,
                 paused=self._paused,
             )
-            assert isinstance(handle, DomainHandle)
-            self._made = Domain(parent.connect(), handle)
+            assert isinstance(made, tuple)
+            self._made = Domain(parent.connect(), made[0])
         return self._made
 
     async def __aenter__(self) -> Domain:

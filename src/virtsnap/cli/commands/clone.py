@@ -7,7 +7,7 @@ from virtsnap.cli.errors import CliError
 from virtsnap.cli.plantext import show
 from virtsnap.cli.session import Session
 from virtsnap.cli.spec import DOMAIN, DRY_RUN, JSON, Command, flag, number, positional
-from virtsnap.service.interface import DomainHandle, PlanReport
+from virtsnap.service.interface import PlanReport
 
 
 async def _clone(session: Session, args: Args) -> None:
@@ -17,27 +17,24 @@ async def _clone(session: Session, args: Args) -> None:
     if count == 0:
         raise CliError("--count must be at least 1")
     names = [name] if count is None else [f"{name}-{index}" for index in range(1, count + 1)]
-    service = await session.service()
-    made: list[DomainHandle] = []
-    for one in names:
-        result = await service.snapshot_clone(
-            domain.uuid,
-            snapshot,
-            one,
-            start=args.has("start"),
-            paused=args.has("paused"),
-            dry_run=args.has("dry-run"),
-            progress=session.progress,
-        )
-        session.end_progress()
-        if isinstance(result, PlanReport):
-            show(session, args, result)
-            return
-        made.append(result)
-        if not session.wants_json(args):
-            session.extra(f"Domain '{one}' cloned from snapshot '{snapshot}' of domain '{domain.name}'\n")
-    if session.wants_json(args):
+    made = await (await session.service()).snapshot_clone(
+        domain.uuid,
+        snapshot,
+        names,
+        start=args.has("start"),
+        paused=args.has("paused"),
+        dry_run=args.has("dry-run"),
+        progress=session.progress,
+    )
+    session.end_progress()
+    if isinstance(made, PlanReport):
+        show(session, args, made)
+    elif session.wants_json(args):
         session.json([{"name": one.name, "uuid": one.uuid, "id": one.id} for one in made])
+    else:
+        origin = f"snapshot '{snapshot}' of domain '{domain.name}'"
+        for one in made:
+            session.extra(f"Domain '{one.name}' cloned from {origin}\n")
 
 
 async def _discard(session: Session, args: Args) -> None:
@@ -53,7 +50,7 @@ COMMANDS = {
             DOMAIN,
             positional("snapshotname", "snapshot that the clone begins as", required=True),
             positional("newname", "name of the new domain", required=True),
-            number("count", "make so many, named NEWNAME-1, NEWNAME-2 ..."),
+            number("count", "make so many, all or none, named NEWNAME-1, NEWNAME-2 ..."),
             flag("start", "let it run: from the snapshot's memory, or else boot"),
             flag("paused", "start it, with its virtual CPUs still"),
             DRY_RUN,

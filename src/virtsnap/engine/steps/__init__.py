@@ -8,7 +8,8 @@ The contract of every kind:
 - `probe` tells from the world alone whether a commit happened: True, False, or None when nothing can tell.
 
 One class per kind, grouped in files by what they touch: image files, a running QEMU, its process, the guest
-agent, merges, the store. A new kind is a record in `model.steps`, a class here and a line in the table below.
+agent, merges, the store; `together` is made of steps of other kinds. A new kind is a record in `model.steps`,
+a class here and a line in the table below.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from virtsnap.engine.steps import (
     process,
     saved,
     store_write,
+    together,
     tpm,
 )
 from virtsnap.engine.world import World
@@ -37,6 +39,16 @@ class Handler(Protocol):
     async def do(self, world: World, step: Any, /) -> None: ...
     async def undo(self, world: World, step: Any, /) -> None: ...
     async def probe(self, world: World, step: Any, /) -> bool | None: ...
+
+
+async def do_step(world: World, step: s.Step) -> None:
+    """Carry the step out. Raises VirtsnapError, having left nothing of its own."""
+    await _HANDLERS[type(step)].do(world, step)
+
+
+async def undo_step(world: World, step: s.Step) -> None:
+    """Take the step back."""
+    await _HANDLERS[type(step)].undo(world, step)
 
 
 _HANDLERS: dict[type[Any], Handler] = {
@@ -82,20 +94,11 @@ _HANDLERS: dict[type[Any], Handler] = {
     s.DropUnusedNodes: block_jobs.DropUnusedNodes(),
     s.StoreWrite: store_write.StoreWrite(),
     s.Announce: store_write.Announce(),
-    s.AddDomain: store_write.AddDomain(),
+    s.AddDomains: store_write.AddDomains(),
     s.ForgetDomain: store_write.ForgetDomain(),
     s.Declare: store_write.Declare(),
+    s.Together: together.Together(do_step, undo_step),
 }
-
-
-async def do_step(world: World, step: s.Step) -> None:
-    """Carry the step out. Raises VirtsnapError, having left nothing of its own."""
-    await _HANDLERS[type(step)].do(world, step)
-
-
-async def undo_step(world: World, step: s.Step) -> None:
-    """Take the step back."""
-    await _HANDLERS[type(step)].undo(world, step)
 
 
 async def probe_step(world: World, step: s.Step) -> bool | None:

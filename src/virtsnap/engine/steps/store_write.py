@@ -74,32 +74,37 @@ class Announce(Irreversible):
             announce(world, tx, step)
 
 
-def add(world: World, tx: Transaction, step: s.AddDomain) -> None:
-    """The new domain, inside a transaction of the caller's."""
-    record = step.record
-    if step.started is not None:
-        instance, live_xml = launch.started(step.started, record.live_xml or record.config_xml)
+def add(tx: Transaction, step: s.AddDomains) -> None:
+    """The new domains, inside a transaction of the caller's."""
+    for domain in step.domains:
+        _add(tx, domain)
+
+
+def _add(tx: Transaction, domain: s.NewDomain) -> None:
+    record = domain.record
+    if domain.started is not None:
+        instance, live_xml = launch.started(domain.started, record.live_xml or record.config_xml)
         record = replace(record, instance=instance, live_xml=live_xml)
     tx.put_domain(record)
     telling.tell(tx, record, Detail.DEFINED_ADDED)
-    if step.started is not None:
+    if domain.started is not None:
         booted = record.reason in (Reason.RUNNING_BOOTED, Reason.PAUSED_USER)
         telling.begin_listening(tx, record)
         telling.tell(tx, record, Detail.STARTED_BOOTED if booted else Detail.STARTED_FROM_SNAPSHOT)
-    for snapshot in step.snapshots:
+    for snapshot in domain.snapshots:
         tx.put_snapshot(record.uuid, snapshot)
-    tx.set_current(record.uuid, step.current)
-    for path, role in step.images:
+    tx.set_current(record.uuid, domain.current)
+    for path, role in domain.images:
         tx.put_image(record.uuid, path, role.value)
 
 
-class AddDomain(Irreversible):
+class AddDomains(Irreversible):
     """Only ever a commit, which the runner applies itself."""
 
-    async def do(self, world: World, step: s.AddDomain, /) -> None:
+    async def do(self, world: World, step: s.AddDomains, /) -> None:
         """Write it all, or nothing."""
         with world.store.transaction() as tx:
-            add(world, tx, step)
+            add(tx, step)
 
 
 class ForgetDomain(Irreversible):

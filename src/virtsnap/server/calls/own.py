@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from virtsnap.server.session import Session, wire_domain
-from virtsnap.service.interface import DomainHandle, MadeSnapshot, PlanReport
+from virtsnap.service.interface import MadeSnapshot, PlanReport
 from virtsnap.wire.values import WireDomain, WireSnapshot
 
 Report = tuple[object, ...]
@@ -59,20 +59,20 @@ async def domain_block_job_wait(
 
 
 async def domain_snapshot_clone(
-    session: Session, snap: WireSnapshot, name: str, start: int, paused: int
-) -> WireDomain:
+    session: Session, snap: WireSnapshot, names: list[str], start: int, paused: int
+) -> list[WireDomain]:
     uuid = snap.domain.uuid_text
-    made = await session.service.snapshot_clone(uuid, snap.name, name, bool(start), bool(paused))
-    assert isinstance(made, DomainHandle)
-    return wire_domain(made)
+    made = await session.service.snapshot_clone(uuid, snap.name, names, bool(start), bool(paused))
+    assert isinstance(made, tuple)
+    return [wire_domain(one) for one in made]
 
 
 async def domain_plan_clone(
-    session: Session, snap: WireSnapshot, name: str, start: int, paused: int
+    session: Session, snap: WireSnapshot, names: list[str], start: int, paused: int
 ) -> Report:
     uuid = snap.domain.uuid_text
     return _report(
-        await session.service.snapshot_clone(uuid, snap.name, name, bool(start), bool(paused), dry_run=True)
+        await session.service.snapshot_clone(uuid, snap.name, names, bool(start), bool(paused), dry_run=True)
     )
 
 
