@@ -13,7 +13,7 @@ from virtsnap.model.errors import ConfigUnsupported, OperationFailed
 from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Snapshot
-from virtsnap.model.steps import CopyImage, KeepTpm, RemoveFile, RestoreFile, Step
+from virtsnap.model.steps import CopyImage, KeepTpm, RemoveFile, RestoreFile
 
 
 @dataclass(frozen=True)
