@@ -68,3 +68,17 @@ def test_a_page_that_is_partly_there_counts() -> None:
     block = RamBlock("pc.ram", 64 * PAGE, PAGE, 64, 1 << 20)
     start = block.pages_offset + 3 * PAGE + 100
     assert block.bitmap([(start, start + 10)])[0] == 1 << 3
+
+
+@given(pages=st.integers(1, 300), held=st.sets(st.integers(0, 299)), named=st.sets(st.integers(0, 299)))
+def test_what_the_file_holds_and_the_bitmap_does_not_name(
+    pages: int, held: set[int], named: set[int]
+) -> None:
+    block = RamBlock("pc.ram", pages * PAGE, PAGE, 64, 1 << 20)
+
+    def places(numbers: set[int]) -> list[tuple[int, int]]:
+        starts = (block.pages_offset + n * PAGE for n in sorted(numbers) if n < pages)
+        return [(start, start + PAGE) for start in starts]
+
+    bitmap = block.bitmap(places(named))
+    assert list(block.unsaid(bitmap, places(held))) == places(held - named)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.real.real_qemu import EMULATOR, qemu
 from tests.real.test_qemu_memory import MIB, content, filled, saved, status
+from virtsnap.formats.mapped_ram import RamBlock, ram_blocks
 from virtsnap.model.facts import MappedMemory, MemoryWay
 from virtsnap.qemu import capabilities, mapped, memory
 
@@ -68,6 +69,36 @@ async def test_the_state_has_none_of_the_guests_pages(image: Path) -> None:
         assert os.fstat(descriptor).st_blocks * 512 < 4 * MIB < image.stat().st_blocks * 512
     finally:
         os.close(descriptor)
+
+
+async def test_what_a_cleared_page_has_left_is_not_mapped(tmp_path: Path, image: Path) -> None:
+    """QEMU takes the bit of a page out of the bitmap that the guest has cleared, and not the page."""
+    found = await places(image)
+    header = memory.read_header(str(image))
+    with image.open("r+b") as file:
+        blocks = ram_blocks(lambda at, length: os.pread(file.fileno(), length, at), header.stream_offset)
+        (ram,) = [block for block in blocks if block.name == mapped.RAM]
+        bitmap = os.pread(file.fileno(), ram.bitmap_length, ram.bitmap_offset)
+        page = next(
+            number
+            for number in range(len(bitmap) * 8)
+            if bitmap[number // 8] >> number % 8 & 1 and any(_page(file.fileno(), ram, number))
+        )
+        left = bytearray(bitmap)
+        left[page // 8] &= ~(1 << page % 8)
+        os.pwrite(file.fileno(), left, ram.bitmap_offset)
+        version = (await capabilities.probe(EMULATOR)).version
+        assert mapped.mappable(str(image), header, version) is None
+        await memory.seal(str(image))
+        assert mapped.mappable(str(image), header, version) == found
+        assert not any(_page(file.fileno(), ram, page))
+        os.pwrite(file.fileno(), bitmap, ram.bitmap_offset)
+        await memory.seal(str(image))
+        assert mapped.clear_leftovers(file.fileno(), header.stream_offset) == 0
+
+
+def _page(descriptor: int, block: RamBlock, number: int) -> bytes:
+    return os.pread(descriptor, block.page_size, block.pages_offset + number * block.page_size)
 
 
 async def test_what_cannot_be_mapped_is_read(tmp_path: Path, image: Path) -> None:

@@ -12,7 +12,7 @@ Source: QEMU's docs/devel/migration/mapped-ram.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from virtsnap.model.errors import Damaged
 from virtsnap.model.frozen import dataclass
@@ -54,6 +54,16 @@ class RamBlock:
             last = -((self.pages_offset - min(end, self.pages_offset + self.length)) // self.page_size)
             _set(bits, first, last)
         return bytes(bits)
+
+    def unsaid(self, bitmap: bytes, extents: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Offset and end, in the file, of each page that lies within `extents` and not in the bitmap."""
+        there = int.from_bytes(self.bitmap(extents), "little")
+        left = (there & ~int.from_bytes(bitmap, "little")).to_bytes(self.bitmap_length, "little")
+        for index, byte in enumerate(left) if any(left) else ():
+            for bit in range(8) if byte else ():
+                if byte >> bit & 1:
+                    at = self.pages_offset + (index * 8 + bit) * self.page_size
+                    yield at, at + self.page_size
 
 
 def ram_blocks(read: Read, stream_offset: int) -> tuple[RamBlock, ...]:

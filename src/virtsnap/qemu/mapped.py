@@ -7,12 +7,20 @@ pages, in memory and not on disk, whose bitmap says that none is there.
 
 Only with QEMU 9.0 to 10.0, until the code of a later one was read and tried: it may take "not there" for
 "zero" and wipe what is mapped. What is not here: the choice (`plan.revert`), QEMU's command line (`machine`).
+
+Leftovers: when a guest runs on and clears a page that was written already, QEMU takes its bit out of the
+bitmap and leaves its bytes in the file. Who reads the image passes them over; who maps it would find them
+where the guest has zeros. So they are taken out of the file (`clear_leftovers`), and an image that has some,
+of whoever wrote it, is not mapped.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
+from collections.abc import Iterator
 
 from virtsnap.formats.mapped_ram import RamBlock, ram_blocks
 from virtsnap.formats.save_image import SaveFormat, SaveImageHeader
@@ -28,6 +36,8 @@ READ_VARIABLE = "VIRTSNAP_READ_MEMORY"
 
 _FIRST, _BEFORE = (9, 0), (10, 1)
 _COPY_BYTES = 1 << 20
+_PUNCH_HOLE = 0x02 | 0x01
+"""fallocate(2): FALLOC_FL_PUNCH_HOLE, which needs FALLOC_FL_KEEP_SIZE."""
 _FICLONE = 0x40049409
 """ioctl_ficlone(2): the blocks of one file become those of another as well."""
 
@@ -46,6 +56,9 @@ def mappable(path: str, header: SaveImageHeader, version: tuple[int, ...]) -> Ma
         except Damaged:
             return None  # loading it will say what is wrong
         if file.seek(0, os.SEEK_END) < block.pages_offset + block.length:
+            return None
+        # What a file system puts around data, to fill its own larger blocks, is zero.
+        if any(any(os.pread(file.fileno(), end - at, at)) for at, end in _unsaid(file.fileno(), block)):
             return None
     return MappedMemory(path, block.pages_offset, block.length)
 
@@ -96,6 +109,36 @@ def open_state(path: str, header: SaveImageHeader) -> int:
         raise SystemRefused(f"Failed to read file '{path}': {error.strerror}") from error
     finally:
         os.close(source)
+
+
+def clear_leftovers(descriptor: int, stream_offset: int) -> int:
+    """Make holes of the pages that a file holds and its bitmaps do not name; how many.
+
+    Raises OSError, and Damaged when it is none of pages at fixed offsets.
+    """
+    count = 0
+    for block in _blocks(descriptor, stream_offset):
+        for at, end in _unsaid(descriptor, block):
+            _make_hole(descriptor, at, end - at)
+            count += 1
+    return count
+
+
+def _unsaid(descriptor: int, block: RamBlock) -> Iterator[tuple[int, int]]:
+    bitmap = os.pread(descriptor, block.bitmap_length, block.bitmap_offset)
+    # All extents first: to make holes moves them.
+    found = list(extents(descriptor, block.pages_offset, block.pages_offset + block.length))
+    return block.unsaid(bitmap, found)
+
+
+def _make_hole(descriptor: int, at: int, length: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    offset, size = ctypes.c_int64(at), ctypes.c_int64(length)
+    if libc.fallocate64(ctypes.c_int(descriptor), ctypes.c_int(_PUNCH_HOLE), offset, size) == 0:
+        return
+    if ctypes.get_errno() != errno.EOPNOTSUPP:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    os.pwrite(descriptor, bytes(length), at)
 
 
 def _blocks(descriptor: int, stream_offset: int) -> tuple[RamBlock, ...]:

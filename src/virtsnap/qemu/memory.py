@@ -37,6 +37,7 @@ import os
 from virtsnap.formats.save_image import (
     FIXED_BYTES,
     MAGIC,
+    PARTIAL_MAGIC,
     SaveFormat,
     SaveImageHeader,
     decode,
@@ -46,7 +47,7 @@ from virtsnap.model.errors import ErrorCode, Failed, NotConverged, OperationFail
 from virtsnap.model.facts import MemoryWay
 from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.compress import COMPRESSED, Filter
-from virtsnap.qemu.mapped import open_state
+from virtsnap.qemu.mapped import clear_leftovers, open_state
 from virtsnap.qemu.migration import (
     ProgressCallback,
     Transport,
@@ -163,7 +164,8 @@ async def save(
 async def seal(path: str) -> None:
     """Make the image durable, then mark it as whole; in that order, so that the mark never lies.
 
-    May be repeated. Raises Failed (code 38) with the system's cause.
+    With nothing left in it of pages that the guest has cleared (`qemu.mapped`). May be repeated. Raises
+    Failed (code 38) with the system's cause.
     """
     await asyncio.to_thread(_seal, path)
 
@@ -335,6 +337,11 @@ def _seal(path: str) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
+            # Read as what it will be, once it is marked.
+            head = os.pread(descriptor, FIXED_BYTES, 0).replace(PARTIAL_MAGIC, MAGIC)
+            header = decode(head + os.pread(descriptor, head_length(head) - FIXED_BYTES, FIXED_BYTES))
+            if header.format is SaveFormat.SPARSE:
+                clear_leftovers(descriptor, header.stream_offset)
             os.fsync(descriptor)
             os.pwrite(descriptor, MAGIC, 0)
             os.fsync(descriptor)
