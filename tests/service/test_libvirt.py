@@ -475,6 +475,36 @@ async def test_the_systems_folders(ours: LocalService, scene: Scene, monkeypatch
     assert (scene.folder / "config/libvirt/qemu/snapshot/bare/e1.xml").exists()
 
 
+def _with_tpm(scene: Scene) -> Path:
+    """The folders of a libvirt whose domain has a TPM; its state."""
+    tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+    scene.edit(scene.lib / f"{NAME}.xml", "</devices>", f"{tpm}</devices>")
+    state = scene.lib / "swtpm" / scene.uuid / "tpm2/tpm2-00.permall"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"state")
+    return state
+
+
+async def test_a_tpm_comes_along(ours: LocalService, scene: Scene) -> None:
+    state = _with_tpm(scene)
+    report = await take(ours, scene)
+    assert (str(state), "copied") in [(file.path, file.role) for file in report.files]
+    own = ours.root / "swtpm" / scene.uuid / "tpm2"
+    assert [(path.name, path.read_bytes()) for path in own.iterdir()] == [("tpm2-00.permall", b"state")]
+    with pytest.raises(OperationInvalid, match="giving the state of a TPM back is not supported"):
+        await ours.export_libvirt(scene.uuid, dir=str(scene.folder / "back"))
+
+
+async def test_a_tpm_that_is_here_already(ours: LocalService, scene: Scene) -> None:
+    _with_tpm(scene)
+    own = ours.root / "swtpm" / scene.uuid / "tpm2/tpm2-00.permall"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"kept")
+    with pytest.raises(OperationInvalid, match=f"TPM state '{own}' is there already"):
+        await take(ours, scene)
+    assert own.read_bytes() == b"kept"
+
+
 async def test_autostart(ours: LocalService, scene: Scene) -> None:
     link = scene.lib / "autostart" / "bare.xml"
     link.parent.mkdir()

@@ -155,7 +155,8 @@ async def test_shut_off(define: Define) -> None:
     assert state.read_bytes() == b"then"
     await domain.service.snapshot_revert(domain.uuid, "never ran")
     assert state.read_bytes() == b"then"
-    uuid = (await domain.service.snapshot_clone(domain.uuid, "one", "twin")).uuid
+    await domain.cli_ok("clone", "bare", "one", "twin")
+    uuid = (await domain.service.lookup_by_name("twin")).uuid
     own = domain.folder / "root/swtpm" / uuid
     assert {path.name: path.is_dir() or path.read_bytes() for path in own.iterdir()} == {
         "tpm2": True,
@@ -186,6 +187,21 @@ async def test_a_revert_to_memory(define: Define, made: bytes, memory: str) -> N
     state.write_bytes(b"late")
     await domain.service.snapshot_revert(domain.uuid, "one", SnapshotRevert.PAUSED)
     assert state.read_bytes() == then
+    await assert_whole(domain)
+
+
+async def test_a_revert_that_fails(define: Define, made: bytes) -> None:
+    """QEMU, TPM and state are what they were."""
+    domain = await define(edit=with_tpm)
+    state = plant(domain, made)
+    await domain.start()
+    await domain.full("one")
+    image = domain.folder / "one.mem"
+    os.truncate(image, image.stat().st_size // 2)
+    before, then = (domain.processes(), state.stat()), domain.instance
+    with pytest.raises(Failed, match="job 'snapshot' failed"):
+        await domain.service.snapshot_revert(domain.uuid, "one")
+    assert (domain.processes(), state.stat(), domain.instance) == (*before, then)
     await assert_whole(domain)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ import socket
 from pathlib import Path
 
 from virtsnap.formats.domain_xml import DomainDefinition, TpmEmulator
-from virtsnap.machine.tpm import state_folder, state_name
+from virtsnap.machine.tpm import domain_folder, state_folder, state_name
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.qemu import process
 from virtsnap.store.files import fsync_path, write_atomic
@@ -120,28 +119,26 @@ def keep(run_dir: str, path: str) -> None:
 
 
 def remove(folder: str) -> None:
-    """Delete a state, with the domain's folder if nothing else is in it. Raises Failed."""
+    """Delete all that is kept of a domain's TPM; quiet when there is nothing. Raises Failed."""
     try:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(os.path.dirname(folder))
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
     except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
-            raise Failed(
-                f"Could not delete TPM state '{folder}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
-            ) from error
+        raise Failed(
+            f"Could not delete TPM state '{folder}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+        ) from error
 
 
 def forget(root: str, domain_xml: str, *, keep: bool = False, give_up: bool = False) -> None:
-    """The domain is no more: its TPM's state goes, or stays, as the definition and the caller say.
+    """The domain is no more: what is kept of its TPM goes, or stays, as the definition and the caller say.
 
     `keep`: what the definition does not ask to be kept. `give_up`: what it does. Raises Failed.
     """
     definition = DomainDefinition.parse(domain_xml)
     tpm = definition.tpm
     if tpm is not None and definition.uuid is not None and (give_up if tpm.persistent else not keep):
-        remove(state_folder(root, definition.uuid, tpm))
+        remove(domain_folder(root, definition.uuid))
 
 
 async def versions() -> tuple[str, ...]:

@@ -24,9 +24,18 @@ _FILES = {"1.2": ("tpm1.2", "tpm-00.permall"), "2.0": ("tpm2", "tpm2-00.permall"
 """libvirt's folder and swtpm's file in it."""
 
 
+def domain_folder(root: str, uuid: str) -> str:
+    """All that is kept of a domain's TPM, its snapshots' copies too. `root`: of all that is ours."""
+    return f"{_states(root)}/{uuid}"
+
+
 def state_folder(root: str, uuid: str, tpm: TpmEmulator) -> str:
-    """Where a domain's TPM keeps its state. `root`: of all that is ours."""
-    return f"{root}/swtpm/{uuid}/{_FILES[tpm.version][0]}"
+    """Where a domain's TPM keeps its state."""
+    return f"{domain_folder(root, uuid)}/{_FILES[tpm.version][0]}"
+
+
+def _states(root: str) -> str:
+    return f"{root}/swtpm"
 
 
 def state_name(tpm: TpmEmulator) -> str:
@@ -36,11 +45,16 @@ def state_name(tpm: TpmEmulator) -> str:
 
 def tpm_state(root: str, domain_xml: str) -> str | None:
     """The file with the state of the TPM of a definition; None where it has none of ours."""
+    return state_in(_states(root), domain_xml)
+
+
+def state_in(states: str, domain_xml: str) -> str | None:
+    """The same in a folder of all states, such as libvirt's, which looks like ours."""
     definition = DomainDefinition.parse(domain_xml)
     tpm = definition.tpm
     if tpm is None or definition.uuid is None:
         return None
-    return f"{state_folder(root, definition.uuid, tpm)}/{state_name(tpm)}"
+    return f"{states}/{definition.uuid}/{_FILES[tpm.version][0]}/{state_name(tpm)}"
 
 
 def defaults(root: etree._Element) -> None:

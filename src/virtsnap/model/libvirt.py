@@ -16,6 +16,7 @@ from virtsnap.model.frozen import dataclass
 SYSTEM_DIR = "/var/lib/libvirt/qemu"
 SYSTEM_DEFINITIONS = "/etc/libvirt/qemu"
 SYSTEM_RUN_DIR = "/run/libvirt/qemu"
+_SYSTEM_TPM_DIR = "/var/lib/libvirt/swtpm"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Places:
     def save(self, name: str) -> str:
         """The managed save."""
         return posixpath.join(self.state, "save", f"{name}.save")
+
+    @property
+    def tpms(self) -> str:
+        """The folder of the TPMs' states."""
+        return _SYSTEM_TPM_DIR if self.state == SYSTEM_DIR else posixpath.join(self.state, "swtpm")
 
     def status(self, name: str) -> str | None:
         """What libvirt notes of a domain that is active."""

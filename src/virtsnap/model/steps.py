@@ -196,9 +196,10 @@ class LoadMemory:
 
 @dataclass(frozen=True)
 class MakeTpm:
-    """A folder for the state of the TPM of a domain that does not exist yet."""
+    """The folder `state` for the TPM of a domain that is not there yet; `folder` holds all of its TPM."""
 
     folder: str
+    state: str
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ class KeepTpm:
 
 @dataclass(frozen=True)
 class RemoveTpm:
-    """Delete the folder with the state of a domain's TPM."""
+    """Delete the folder with all that is kept of a domain's TPM."""
 
     folder: str
 

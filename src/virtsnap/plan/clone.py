@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.machine.identity import Identity, renewed
-from virtsnap.machine.tpm import tpm_state
+from virtsnap.machine.tpm import domain_folder, tpm_state
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.errors import (
     ConfigUnsupported,
@@ -205,7 +205,7 @@ class _Clone:
             files.append(LinkFile(memory, snapshot.memory_file))
             images.append((memory, ImageRole.MEMORY))
         renamed = renewed(DomainDefinition.parse(snapshot.domain_xml), identity)
-        remembered, kept_copies = _remembered(facts, snapshot, renamed)
+        remembered, kept_copies = _remembered(facts, snapshot, renamed, identity)
         files += remembered
         images += [(path, ImageRole.NVRAM) for path in kept_copies]
         copies = {image.target: (image.writes_to, image.format) for image in tagged}
@@ -259,7 +259,7 @@ def _memory_link(path: str, name: str) -> str:
 
 
 def _remembered(
-    facts: DomainFacts, snapshot: Snapshot, frozen: DomainDefinition
+    facts: DomainFacts, snapshot: Snapshot, frozen: DomainDefinition, identity: Identity
 ) -> tuple[list[Single], list[str]]:
     """The clone's UEFI variables and TPM: of the snapshot, if it kept them, else as they are, for the memory
     to overwrite. Then, for the clone's own record of the snapshot, its copies, which are named."""
@@ -270,7 +270,7 @@ def _remembered(
     ours = kept(frozen.to_xml(), snapshot.name, facts.root)
     for old, new in zip(theirs, ours, strict=True):
         if new.path == tpm_state(facts.root, frozen.to_xml()):
-            steps.append(MakeTpm(posixpath.dirname(new.path)))
+            steps.append(MakeTpm(domain_folder(facts.root, identity.uuid), posixpath.dirname(new.path)))
         own = _free(facts, new.path)
         if facts.owned.get(old.copy) is ImageRole.NVRAM:
             steps += [CopyImage(own, old.copy), CopyImage(new.copy, old.copy)]

@@ -83,12 +83,12 @@ def sentence(step: s.Step) -> str:
             return f"map memory from {path} and load the devices' state"
         case s.LoadMemory(path=path):
             return f"load memory from {path}"
-        case s.MakeTpm(folder=folder):
+        case s.MakeTpm(state=folder):
             return f"make {folder} for the TPM's state"
         case s.KeepTpm(path=path):
             return f"let the TPM go on in {path}"
         case s.RemoveTpm(folder=folder):
-            return f"delete the TPM's state {folder}"
+            return f"delete the TPM's state in {folder}"
         case s.KillQemu():
             return "end the old QEMU"
         case s.RemoveFile(path=path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from virtsnap.formats.domain_xml import DomainDefinition
-from virtsnap.machine.tpm import state_folder
+from virtsnap.machine.tpm import domain_folder
 from virtsnap.model.domain import Reason
 from virtsnap.model.errors import OperationInvalid
 from virtsnap.model.facts import DomainFacts, ImageRole
@@ -38,7 +38,7 @@ def plan_discard(facts: DomainFacts, saved: tuple[str, ...] = ()) -> Plan:
     if definition.nvram_path is not None and definition.nvram_path.startswith(f"{facts.root}/nvram/"):
         finish.append(RemoveFile(definition.nvram_path))
     if definition.tpm is not None:
-        finish.append(RemoveTpm(state_folder(facts.root, facts.record.uuid, definition.tpm)))
+        finish.append(RemoveTpm(domain_folder(facts.root, facts.record.uuid)))
     return Plan(
         operation="discard",
         subject=facts.record.name,

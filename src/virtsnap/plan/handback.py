@@ -68,7 +68,7 @@ def plan_handback(
     if record.active:
         problems.append("domain is running: shut it off first")
     if DomainDefinition.parse(record.config_xml).tpm is not None:
-        problems.append("giving back the state of a TPM is not supported")
+        problems.append("giving the state of a TPM back is not supported")
     problems += _occupied(facts, there, saved_there)
     if misfit is not None:
         problems.append(misfit)

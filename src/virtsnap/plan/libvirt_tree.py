@@ -14,7 +14,7 @@ from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk
 from virtsnap.formats.libvirt_files import written_chains
 from virtsnap.formats.snapshot_xml import parse_saved
 from virtsnap.machine.support import check_supported
-from virtsnap.model.errors import ConfigUnsupported, VirtsnapError
+from virtsnap.model.errors import VirtsnapError
 from virtsnap.model.facts import ImageFacts
 from virtsnap.model.frozen import dataclass
 from virtsnap.model.libvirt import Document, FoundSnapshot, LibvirtFiles
@@ -134,8 +134,6 @@ def completed(found: Takeover, texts: Mapping[str, str], refused: Mapping[str, s
 def check_runs(definition: DomainDefinition) -> None:
     """Raises ConfigUnsupported for a machine that could never be started here."""
     check_supported(definition)
-    if definition.tpm is not None:
-        raise ConfigUnsupported("taking over the state of a TPM is not supported")
 
 
 def wanted(found: Takeover) -> Wanted:

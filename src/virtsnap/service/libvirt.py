@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virtsnap.model.errors import InvalidArg, OperationInvalid, VirtsnapError
+from virtsnap.model.frozen import dataclass
+from virtsnap.model.libvirt import FoundFile
 from virtsnap.service.interface import Progress, ProgressCallback
 from virtsnap.service.managed import ManagedSave, on_present_disks
 from virtsnap.service.snapshots import SnapshotCalls
@@ -80,7 +82,10 @@ class LibvirtCalls(SnapshotCalls):
             for path in unread
         ]
         found = replace(found, notes=(*found.notes, *notes))
+        found, tpm = self._tpm_to_take(places, found)
         report, admission = takeover.judge(found, evidence, leave_save=leave_save)
+        if tpm is not None:
+            report = replace(report, files=(*report.files, tpm.found))
         report = replace(report, definition=places.definition(name))
         if dry_run:
             return report
@@ -93,6 +98,12 @@ class LibvirtCalls(SnapshotCalls):
         copied = managed.path + ".import"
         made: list[str] = []
         try:
+            if tpm is not None:
+                os.makedirs(os.path.dirname(tpm.path), mode=0o700, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(tpm.copied)
+                await images.copy(tpm.found.path, tpm.copied)
+                made += [tpm.copied, tpm.path]
             for kept in admission.variables:
                 await images.copy(kept.path, kept.copy)
                 made.append(kept.copy)
@@ -107,6 +118,9 @@ class LibvirtCalls(SnapshotCalls):
                 if saved is not None:
                     os.replace(copied, managed.path)
                     sync_folder_of(managed.path)
+                if tpm is not None:
+                    os.replace(tpm.copied, tpm.path)
+                    sync_folder_of(tpm.path)
         except BaseException:
             if saved is not None:
                 made.append(copied)
@@ -116,6 +130,28 @@ class LibvirtCalls(SnapshotCalls):
                     os.unlink(path)
             raise
         return report
+
+    def _tpm_to_take(self, places: Places, found: Takeover) -> tuple[Takeover, _Tpm | None]:
+        """The state of the domain's TPM, unless it never ran; what is in the way becomes a problem."""
+        from virtsnap.machine.tpm import state_in, tpm_state
+
+        if not found.config_xml:
+            return found, None
+        source = state_in(places.tpms, found.config_xml)
+        path = tpm_state(str(self.root), found.config_xml)
+        if source is None or path is None:
+            return found, None
+        if os.path.lexists(path):
+            return replace(found, problems=(*found.problems, f"TPM state '{path}' is there already")), None
+        try:
+            with open(source, "rb") as file:
+                size = os.fstat(file.fileno()).st_blocks * 512
+        except FileNotFoundError:
+            return found, None
+        except OSError as error:
+            problem = f"TPM state '{source}': {error.strerror}"
+            return replace(found, problems=(*found.problems, problem)), None
+        return found, _Tpm(FoundFile(source, "TPM state", "", "copied", size), path)
 
     async def _as_here(self, found: Takeover, report: Callable[[int, int], None]) -> Takeover:
         """With what is filled in when a domain is defined here."""
@@ -244,6 +280,19 @@ class LibvirtCalls(SnapshotCalls):
         if present.to_xml() != saved.to_xml():
             header = replace(header, xml=present.to_xml())
         return managed.path, header
+
+
+@dataclass(frozen=True)
+class _Tpm:
+    """The state of a TPM that is taken over, and where to."""
+
+    found: FoundFile
+    path: str
+
+    @property
+    def copied(self) -> str:
+        """Where it is until the domain is there, so that a crash leaves nothing in the way."""
+        return f"{self.path}.import"
 
 
 def _reporter(label: str, progress: ProgressCallback | None) -> Callable[[int, int], None]:

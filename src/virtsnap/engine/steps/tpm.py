@@ -17,10 +17,10 @@ class MakeTpm(Undoable):
     async def do(self, world: World, step: s.MakeTpm, /) -> None:
         """Make it."""
         try:
-            os.makedirs(step.folder, mode=0o700, exist_ok=True)
+            os.makedirs(step.state, mode=0o700, exist_ok=True)
         except OSError as error:
             raise Failed(
-                f"Could not create TPM directory {step.folder}: {error.strerror}", code=ErrorCode.SYSTEM_ERROR
+                f"Could not create TPM directory {step.state}: {error.strerror}", code=ErrorCode.SYSTEM_ERROR
             ) from error
 
     async def undo(self, world: World, step: s.MakeTpm, /) -> None:
@@ -37,7 +37,7 @@ class KeepTpm(Irreversible):
 
 
 class RemoveTpm(Irreversible):
-    """No state of a TPM."""
+    """Nothing of a TPM."""
 
     async def do(self, world: World, step: s.RemoveTpm, /) -> None:
         """Delete it; quiet when it is gone."""
