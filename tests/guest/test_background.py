@@ -58,7 +58,7 @@ async def test_every_image_is_of_one_instant(machine: Machine) -> None:
         "snapshot-create-as", "guest", "x", "--memspec", f"{machine.folder}/x.mem", "--dry-run"
     )
     if "background" not in plan:
-        pytest.skip("needs userfaultfd for this user")
+        pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
     await machine.guest(f"mkdir -p /tmp && printf '%{4096 * PAGES}d' 0 | tr ' ' 0 >/tmp/pages; {WRITER}")
     await machine.guest(
         f"while [ $(disk get vda) -lt 2 ]; do :; done; test $(wc -c </tmp/pages) = {4096 * PAGES}"
@@ -82,7 +82,7 @@ async def test_markers_by_every_way(machine: Machine, mode: str) -> None:
     memory = f"{machine.folder}/one.mem"
     words = ("snapshot-create-as", "guest", "one", "--memspec", f"{memory},mode={mode}")
     if mode == "background" and (await machine.cli(*words, "--dry-run")).status:
-        pytest.skip("needs userfaultfd for this user")
+        pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
     await machine.cli_ok(*words)
     assert (read_header(memory).format is SaveFormat.RAW) == (mode == "stream")
     await machine.mark("now")
@@ -100,7 +100,7 @@ async def test_a_guest_that_rewrites_its_memory(machine: Machine, monkeypatch: p
     monkeypatch.setattr(memory_way, "MILD_MIB", 100)
     idle = await made(machine, "idle")
     if idle.memory_mode != "background":
-        pytest.skip("needs userfaultfd for this user")
+        pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
     assert idle.memory_reason == ""
     await machine.guest("dirty start 16")
     monkeypatch.setattr(memory_way, "MILD_MIB", 1)

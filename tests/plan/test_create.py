@@ -234,9 +234,9 @@ PLANS: dict[str, tuple[Ask, list[str]]] = {
         ],
     ),
     "running, full system, live, in the background": (
-        full(RUNNING, flags=Flag.LIVE, way=MemoryWay.BACKGROUND_STREAM, disks=(SnapshotDisk("vda", NO),)),
+        full(RUNNING, flags=Flag.LIVE, way=MemoryWay.BACKGROUND_SPARSE, disks=(SnapshotDisk("vda", NO),)),
         [
-            "prepare: be ready to write memory to /m/s1 (background stream)",
+            "prepare: be ready to write memory to /m/s1 (background sparse)",
             *("prepare: pause the guest", "prepare: begin to write memory to /m/s1"),
             *("prepare: resume the guest", "prepare: wait until all memory is in /m/s1"),
             *(SEAL.replace("finish", "prepare"), f"commit: {WRITE}"),

@@ -29,7 +29,7 @@ async def way(request: pytest.FixtureRequest) -> MemoryWay:
         pytest.skip("needs QEMU 9.0")
     async with qemu() as machine:
         if not (await background.choose(machine.monitor)).background:
-            pytest.skip("needs userfaultfd for this user")
+            pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
     way: MemoryWay = request.param
     return way
 

@@ -118,7 +118,7 @@ async def test_libvirt_restores_what_we_saved(
         if not way.background:
             await memory.save(monitor, path=str(path), xml=xml, was_running=was_running, way=way, live=False)
         elif not (await background.choose(monitor)).background:
-            pytest.skip("needs userfaultfd for this user")
+            pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
         else:
             await monitor.execute("cont")
             capture = await background.Capture.prepare(

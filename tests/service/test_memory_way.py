@@ -40,7 +40,7 @@ async def test_the_best_is_told_without_a_reason(bare: BareDomain, caplog: pytes
     await bare.start()
     made = await take(bare, "s")
     if made.memory_mode in _NEXT:
-        pytest.skip("needs userfaultfd for this user")
+        pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
     assert (made, made.memory_mode, made.memory_reason) == ("s", "background", "")
     job = await bare.service.job_info(bare.uuid, JobStats.COMPLETED | JobStats.KEEP_COMPLETED)
     assert job.stats()["memory_mode"] == "background"
@@ -59,6 +59,7 @@ async def test_the_best_is_told_without_a_reason(bare: BareDomain, caplog: pytes
 async def test_userfaultfd_refused(
     bare: BareDomain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    await skip_without("sparse")
     caplog.set_level(logging.INFO, "virtsnap")
     words = "Background-snapshot is not supported by host kernel"
     real = background.set_capabilities
@@ -84,7 +85,7 @@ async def test_memory_that_does_not_qualify(bare: BareDomain) -> None:
     await bare.start()
     first = await take(bare, "s")
     if first.memory_mode != "background":
-        pytest.skip("needs userfaultfd for this user")
+        pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
     await bare.service.snapshot_revert(bare.uuid, "s")
     again = await take(bare, "again")
     if again.memory_mode == "background":
@@ -115,7 +116,7 @@ async def test_one_that_was_asked_for_and_cannot_begin(
 ) -> None:
     await bare.start()
     if (await take(bare, "first")).memory_mode != "background":
-        pytest.skip("needs userfaultfd for this user")
+        pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
     before = bare.files()
 
     async def fail(self: Any) -> None:
@@ -135,7 +136,7 @@ async def test_a_busy_guest(bare: BareDomain, monkeypatch: pytest.MonkeyPatch) -
     await skip_without("sparse")
     await bare.start()
     if (await take(bare, "idle")).memory_mode != "background":
-        pytest.skip("needs userfaultfd for this user")
+        pytest.skip("needs QEMU 9.0, and userfaultfd for this user")
 
     async def busy(monitor: Monitor, little: int) -> int:
         return little

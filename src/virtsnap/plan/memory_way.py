@@ -21,6 +21,7 @@ from virtsnap.model.snapshot import Location, MemoryMode, Snapshot
 
 _BY_ITSELF = (MemoryMode.BACKGROUND, MemoryMode.IN_PLACE, MemoryMode.PAUSED)
 """Those that are taken without a word, best first."""
+_TOO_OLD = "QEMU is older than 9.0"
 LITTLE_BYTES = 256 << 20
 """Memory in use that is written in so short a time that nobody need ask how busy the guest is."""
 MILD_MIB = 100
@@ -119,6 +120,8 @@ def _why_not_background(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> 
         return "the layers of --reuse-external are yours"
     if (reason := _why_not_running(facts, flags, snapshot)) is not None:
         return reason
+    if not facts.memory_way.sparse:
+        return _TOO_OLD
     if not facts.memory_way.background:
         why = "the kernel cannot protect this guest's memory from being changed while it is written"
         return f"{why} (QEMU: {facts.no_background})" if facts.no_background else why
@@ -133,7 +136,7 @@ def _why_not_in_place(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> st
         return reason
     if facts.no_in_place:
         return facts.no_in_place
-    return None if facts.memory_way.sparse else "QEMU is older than 9.0"
+    return None if facts.memory_way.sparse else _TOO_OLD
 
 
 def _why_not_running(facts: DomainFacts, flags: Flag, snapshot: Snapshot) -> str | None:

@@ -48,30 +48,30 @@ from virtsnap.qemu.migration import (
 from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost, QmpCommandFailed
 
 _POLL_SECONDS = 0.0005
-_WAYS = {
-    MemoryWay.STREAM: MemoryWay.BACKGROUND_STREAM,
-    MemoryWay.SPARSE: MemoryWay.BACKGROUND_SPARSE,
-}
 
 
 @contextlib.asynccontextmanager
 async def chosen(monitor: Monitor) -> AsyncIterator[tuple[MemoryWay, str]]:
     """The best way for this guest on this host, found by asking its QEMU to prepare for it.
 
-    With QEMU's words when that is none in the background.
+    With QEMU's words when that is none in the background. QEMU before 9.0 is not asked: it lets the guest run
+    on by itself as soon as the memory is captured, and what it writes then would be on the disks already.
 
     QEMU refuses the capability where the kernel has no userfaultfd for this user, and where the guest's
     memory is of a kind that cannot be protected (a private mapping of a file). It tries that on the memory
     itself while the guest waits, so within the block the capability stays on: a capture does not ask again.
     """
     plain = choose_way(monitor.version)
+    if not plain.sparse:
+        yield plain, ""
+        return
     try:
         try:
-            await set_capabilities(monitor, {MAPPED: plain.sparse, BACKGROUND: True})
+            await set_capabilities(monitor, {MAPPED: True, BACKGROUND: True})
         except QmpCommandFailed as error:
             found = plain, error.description
         else:
-            found = _WAYS[plain], ""
+            found = MemoryWay.BACKGROUND_SPARSE, ""
         yield found
     finally:
         with contextlib.suppress(MonitorLost, QmpCommandFailed):
