@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.real.real_qemu import EMULATOR
 from virtsnap.model.errors import ConfigUnsupported, InternalRefused, SystemRefused
 from virtsnap.qemu import capabilities
+from virtsnap.qemu.monitor import Monitor, MonitorLost
 
 pytestmark = pytest.mark.real
 
@@ -55,6 +58,29 @@ async def test_missing_and_unusable_binaries(tmp_path: Path) -> None:
         await capabilities.probe(str(tmp_path / "text"))
     with pytest.raises(InternalRefused, match="Failed to probe QEMU binary with QMP"):
         await capabilities.probe("/bin/false")
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+async def test_one_that_dies_of_the_question_is_asked_once_more(
+    monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    died = []
+    execute = Monitor.execute
+
+    async def dies(self: Monitor, command: str, **arguments: Any) -> Any:
+        if command == "query-machines" and len(died) < deaths:
+            died.append(command)
+            with contextlib.suppress(MonitorLost):
+                await execute(self, "quit")
+        return await execute(self, command, **arguments)
+
+    monkeypatch.setattr(Monitor, "execute", dies)
+    if deaths == 1:
+        assert (await capabilities.probe(EMULATOR)).version >= (7, 2, 0)
+    else:
+        with pytest.raises(InternalRefused, match="Failed to probe QEMU binary with QMP: End of file from"):
+            await capabilities.probe(EMULATOR)
+    assert len(died) == deaths
 
 
 async def test_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

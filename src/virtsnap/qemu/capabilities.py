@@ -20,7 +20,7 @@ from typing import Any
 from virtsnap.model.errors import ConfigUnsupported, Failed, InternalRefused, SystemRefused
 from virtsnap.model.frozen import dataclass
 from virtsnap.qemu import process
-from virtsnap.qemu.monitor import Monitor
+from virtsnap.qemu.monitor import Monitor, MonitorLost
 
 DEFAULT_EMULATOR = "qemu-system-x86_64"
 OLDEST = (7, 2, 0)
@@ -122,6 +122,17 @@ def _find(emulator: str) -> str:
 
 
 async def _ask(path: str) -> Capabilities:
+    try:
+        try:
+            return await _asked(path)
+        except MonitorLost:
+            # QEMU 10.0 was seen to crash, once in thousands of times, while it looks through its types.
+            return await _asked(path)
+    except Failed as error:
+        raise InternalRefused(f"Failed to probe QEMU binary with QMP: {error.detail}") from error
+
+
+async def _asked(path: str) -> Capabilities:
     with tempfile.TemporaryDirectory(prefix="virtsnap-probe-") as folder:
         log = f"{folder}/log"
         with process.listen(f"{folder}/qmp.sock") as sock:
@@ -143,8 +154,6 @@ async def _ask(path: str) -> Capabilities:
             monitor = await process.await_monitor(spawned, f"{folder}/qmp.sock", log, timeout=_PROBE_SECONDS)
             async with monitor:
                 return await _answers(path, monitor)
-        except Failed as error:
-            raise InternalRefused(f"Failed to probe QEMU binary with QMP: {error.detail}") from error
         finally:
             process.kill(spawned)
             await process.wait_gone(spawned, _PROBE_SECONDS)
