@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
@@ -22,6 +23,10 @@ HEADER_ROOM = 1 << 20
 def _cut(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
+
+
+_NOT_READ = "job 'snapshot' failed: |QEMU unexpectedly closed the monitor"
+"""Of an image that breaks off or makes no sense; the latter before QEMU 9.1, which ends of it."""
 
 
 def _damage(path: Path) -> None:
@@ -47,8 +52,8 @@ def _other(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (_cut, "job 'snapshot' failed: "),
-        (_damage, "job 'snapshot' failed: "),
+        (_cut, _NOT_READ),
+        (_damage, _NOT_READ),
         (_incomplete, "save image is incomplete"),
         (_other, "image magic is incorrect"),
         (Path.unlink, "No such file or directory"),
@@ -64,7 +69,7 @@ async def test_memory_image(machine: Machine, harm: object, words: str) -> None:
     kept.write_bytes(memory.read_bytes())
     harm(memory)
     before = machine.instance, machine.files(), await machine.sources()
-    assert words in await machine.cli_fails("snapshot-revert", "guest", "one")
+    assert re.search(words, await machine.cli_fails("snapshot-revert", "guest", "one"))
     assert (machine.instance, machine.files(), await machine.sources()) == before
     assert await machine.marks() == ["now"] * 3
     kept.replace(memory)
@@ -114,7 +119,7 @@ async def test_with_a_port_that_only_one_can_hold(resume: Resume, free_port: int
     kept.write_bytes(memory.read_bytes())
     _cut(memory)
     said = await machine.cli_fails("snapshot-revert", "guest", "one")
-    assert "job 'snapshot' failed: " in said
+    assert re.search(_NOT_READ, said)
     kept.replace(memory)
     assert await machine.state() is DomainState.SHUTOFF
     await assert_whole(machine)

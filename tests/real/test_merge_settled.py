@@ -64,6 +64,9 @@ async def test_the_next_process_ends_it(tmp_path: Path) -> None:
     calls: list[str] = []
     async with machine_with(tmp_path, layers) as machine:
         monitor = machine.monitor
+        if monitor.version < (8,):
+            # What a guest writes to a virtio disk meanwhile waits further out, and harms nobody.
+            pytest.skip("QEMU 7.2 dies of what its monitor has written while a job is pending")
         await monitor.execute("cont")
         with pytest.raises(Death):
             await merge(monitor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.service.crash import Crasher
-from tests.service.local_domain import BareDomain, processes_naming
+from tests.service.local_domain import BareDomain
 from virtsnap.engine import jobs
 from virtsnap.model.errors import Aborted, Failed, OperationInvalid, Outcome
 from virtsnap.model.flags import SnapshotCreate
@@ -28,32 +29,55 @@ MIB = 1 << 20
 
 
 class Held:
-    """Processes that stand still until `let_go`."""
+    """A QEMU, or any qemu-img that merges, that stands still until `let_go`."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.pids: list[int] = []
+        self.gate: int | None = None
         self.reached = asyncio.Event()
 
-    def hold(self, pids: list[int]) -> None:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        self.pids += pids
+    def hold(self, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        self.pids.append(pid)
         self.reached.set()
+
+    def hold_merges(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A qemu-img that is to tell how far it is says so at once, and begins when it may."""
+        os.mkfifo(self.folder / "gate")
+        program = self.folder / "qemu-img"
+        program.write_text(
+            "#!/bin/sh\n"
+            f"case \" $* \" in *' -p '*) printf '    (1.00/100%%)\\r'; read -r _ <{self.folder}/gate;; esac\n"
+            f'exec {shutil.which("qemu-img")} "$@"\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{self.folder}:{os.environ['PATH']}")
 
     def let_go(self) -> None:
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         self.pids = []
+        gate = self.folder / "gate"
+        if gate.exists() and self.gate is None:
+            # Open for both ways, so that nobody need be there, and those who come later find it open.
+            self.gate = os.open(gate, os.O_RDWR)
+            os.write(self.gate, b"\n" * 10)
+
+    def close(self) -> None:
+        self.let_go()
+        if self.gate is not None:
+            os.close(self.gate)
 
 
 @pytest.fixture
-async def held() -> AsyncIterator[Held]:
-    held = Held()
+async def held(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Held]:
+    held = Held(tmp_path_factory.mktemp("held"))
     try:
         yield held
     finally:
-        held.let_go()
+        held.close()
 
 
 @pytest.fixture
@@ -65,7 +89,7 @@ async def writing(
     begin = background.Capture.begin
 
     async def slow(*arguments: Any, **options: Any) -> Any:
-        held.hold([bare.instance.pid])
+        held.hold(bare.instance.pid)
         return await begin(*arguments, **options)
 
     monkeypatch.setattr(background.Capture, "begin", slow)
@@ -78,7 +102,9 @@ async def writing(
         await asyncio.wait({task})
 
 
-async def merging(bare: BareDomain, held: Held, *, offline: bool) -> asyncio.Task[Any]:
+async def merging(
+    bare: BareDomain, held: Held, monkeypatch: pytest.MonkeyPatch, *, offline: bool
+) -> asyncio.Task[Any]:
     """The deletion of a snapshot with 32 MiB to merge on each disk, held at its first word of progress."""
     if not offline:
         await bare.start()
@@ -86,27 +112,20 @@ async def merging(bare: BareDomain, held: Held, *, offline: bool) -> asyncio.Tas
     await bare.disk_only("s")
     await bare.put(2, size="32M")
 
+    if offline:
+        held.hold_merges(monkeypatch)
+
     def progress(_: Progress) -> None:
-        pids = (
-            [bare.instance.pid]
-            if not offline
-            else [pid for pid in processes_naming(bare.folder) if b"qemu-img" in command_of(pid)]
-        )
-        # Between two disks there is none; the next word of progress is of the other.
-        if pids and not held.reached.is_set():
-            held.hold(pids)
+        if offline:
+            held.reached.set()
+        elif not held.reached.is_set():
+            held.hold(bare.instance.pid)
 
     task = asyncio.ensure_future(bare.service.snapshot_delete(bare.uuid, "s", progress=progress))
     reached = asyncio.ensure_future(held.reached.wait())
     await asyncio.wait({task, reached}, return_when=asyncio.FIRST_COMPLETED)
     assert not task.done(), "it was over before it told of anything"
     return task
-
-
-def command_of(pid: int) -> bytes:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""  # it has ended since
 
 
 def leftovers(bare: BareDomain) -> set[str]:
@@ -146,8 +165,10 @@ async def test_writing_memory_is_aborted_from_outside(
 
 
 @pytest.mark.parametrize("offline", [False, True])
-async def test_a_merge_is_seen_from_outside(bare: BareDomain, held: Held, offline: bool) -> None:
-    task = await merging(bare, held, offline=offline)
+async def test_a_merge_is_seen_from_outside(
+    bare: BareDomain, held: Held, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    task = await merging(bare, held, monkeypatch, offline=offline)
     said = await bare.cli_ok("domjobinfo", "bare")
     assert said.startswith("Job type:         Unbounded   \nOperation:        Snapshot delete\n")
     assert "\nFile total:       3" in said
@@ -165,8 +186,10 @@ async def test_a_merge_is_seen_from_outside(bare: BareDomain, held: Held, offlin
 
 
 @pytest.mark.parametrize("offline", [False, True])
-async def test_a_merge_is_aborted_from_outside(bare: BareDomain, held: Held, offline: bool) -> None:
-    task = await merging(bare, held, offline=offline)
+async def test_a_merge_is_aborted_from_outside(
+    bare: BareDomain, held: Held, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    task = await merging(bare, held, monkeypatch, offline=offline)
     assert await bare.cli_ok("domjobabort", "bare") == "\n"
     held.let_go()
     with pytest.raises(Failed) as caught:
@@ -234,10 +257,10 @@ def long_name(tmp_path: Path) -> Path:
 
 
 async def test_paths_longer_than_a_socket_address(
-    define: Callable[..., Any], long_name: Path, held: Held
+    define: Callable[..., Any], long_name: Path, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = await define(str(long_name))
-    task = await merging(bare, held, offline=True)
+    task = await merging(bare, held, monkeypatch, offline=True)
     assert (await bare.service.job_info(bare.uuid)).operation is JobOperation.SNAPSHOT_DELETE
     await bare.service.abort_job(bare.uuid)
     held.let_go()
@@ -245,8 +268,10 @@ async def test_paths_longer_than_a_socket_address(
         await task
 
 
-async def test_read_only_looks_and_leaves_it(bare: BareDomain, held: Held) -> None:
-    task = await merging(bare, held, offline=True)
+async def test_read_only_looks_and_leaves_it(
+    bare: BareDomain, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await merging(bare, held, monkeypatch, offline=True)
     reader = await open_local(bare.folder / "root", readonly=True)
     try:
         assert (await reader.job_info(bare.uuid)).type is JobType.UNBOUNDED

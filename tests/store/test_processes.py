@@ -86,7 +86,7 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path: Path, after: int) -
         for _ in range(after):
             reported = int(writer.stdout.readline())
         writer.send_signal(signal.SIGKILL)
-        writer.wait(timeout=10)
+        writer.wait(timeout=60)
         # Not communicate(): it passes by the lines that are buffered here already.
         assert writer.stderr is not None
         rest, stderr = writer.stdout.read(), writer.stderr.read()
