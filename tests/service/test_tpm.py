@@ -20,7 +20,7 @@ from tests.service.sweep import Call, sweep
 from tests.service.whole import assert_whole
 from virtsnap.model.domain import DomainState
 from virtsnap.model.errors import Failed
-from virtsnap.model.flags import DomainStart, DomainUndefine, SnapshotRevert
+from virtsnap.model.flags import DomainStart, DomainUndefine, SnapshotCreate, SnapshotDelete, SnapshotRevert
 from virtsnap.qemu import process
 
 pytestmark = [
@@ -73,7 +73,8 @@ async def test_a_life(own_authority: None, define: Define) -> None:
     await domain.start()
     await assert_whole(domain)
     state = state_of(domain)
-    assert [oct(path.stat().st_mode)[-3:] for path in (state.parent, state)] == ["700", "600"]
+    folders = list(state.parents)[:3]
+    assert [oct(path.stat().st_mode)[-3:] for path in (*folders, state)] == ["700", "700", "700", "600"]
     made = state.read_bytes()
     assert "Successfully created" in (domain.folder / f"root/log/{domain.uuid}-swtpm.log").read_text()
 
@@ -168,6 +169,30 @@ async def test_shut_off(define: Define) -> None:
     await domain.service.snapshot_delete(domain.uuid, "one")
     assert not copy.exists()
     await assert_whole(domain)
+
+
+async def test_a_record_under_another_name(define: Define) -> None:
+    """Renamed, forgotten and taken back, a snapshot brings the state back that it kept."""
+    domain = await define(edit=with_tpm)
+    state = plant(domain, b"then")
+    await domain.disk_only("one")
+    xml = (await domain.service.snapshot_xml(domain.uuid, "one")).replace("<name>one<", "<name>two<")
+    await domain.service.snapshot_create_xml(
+        domain.uuid, xml, SnapshotCreate.REDEFINE | SnapshotCreate.CURRENT
+    )
+    await domain.service.snapshot_delete(domain.uuid, "one", SnapshotDelete.METADATA_ONLY)
+    state.write_bytes(b"late")
+    await domain.service.snapshot_revert(domain.uuid, "two")
+    assert state.read_bytes() == b"then"
+    await domain.service.snapshot_delete(domain.uuid, "two", SnapshotDelete.METADATA_ONLY)
+    await domain.service.snapshot_create_xml(
+        domain.uuid, xml, SnapshotCreate.REDEFINE | SnapshotCreate.CURRENT
+    )
+    state.write_bytes(b"late")
+    await domain.service.snapshot_revert(domain.uuid, "two")
+    assert state.read_bytes() == b"then"
+    await domain.service.snapshot_delete(domain.uuid, "two")
+    assert not state.parent.with_name("tpm2.two").exists()
 
 
 @pytest.mark.parametrize("memory", ["external", "internal"])

@@ -103,7 +103,7 @@ def keep(run_dir: str, path: str) -> None:
         present = os.readlink(link)
         if present == folder:
             return
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_folder(folder)
         with contextlib.suppress(FileNotFoundError):
             write_atomic(path, Path(present, os.path.basename(path)).read_bytes())
         with contextlib.suppress(FileNotFoundError):
@@ -116,6 +116,13 @@ def keep(run_dir: str, path: str) -> None:
         raise Failed(
             f"cannot keep TPM state '{path}': {error.strerror}", code=ErrorCode.SYSTEM_ERROR
         ) from error
+
+
+def make_folder(state: str) -> None:
+    """The folder of a state and those above it, which are nobody else's to look into. Raises OSError."""
+    domain = os.path.dirname(state)
+    for folder in (os.path.dirname(domain), domain, state):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
 
 
 def remove(folder: str) -> None:
@@ -169,7 +176,7 @@ async def _make_state(
         *("--vmid", f"{definition.name}:{definition.uuid}", "--createek", "--create-ek-cert"),
         *("--create-platform-cert", "--lock-nvram", "--not-overwrite"),
     )
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    make_folder(folder)
     made = os.path.join(place, state_name(tpm))
     fsync_path(made)
     os.replace(made, os.path.join(folder, state_name(tpm)))

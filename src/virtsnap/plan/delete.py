@@ -315,7 +315,8 @@ def _given_up(facts: DomainFacts, doomed: list[Snapshot], left: dict[str, Snapsh
     files = frozen_by(doomed) - kept
     memory = {s.memory_file for s in doomed if s.memory_file is not None} - kept
     standing = {image.path for path in files for image in facts.chain(path)}
-    return sorted((standing | memory) & set(facts.owned))
+    copies = {step.path for step in forget_nvram(facts, doomed)}
+    return sorted((standing | memory | copies) & set(facts.owned))
 
 
 __all__ = ["MergeImages", "check_flags", "plan_delete"]

@@ -14,6 +14,7 @@ from virtsnap.model.facts import DomainFacts, ImageRole
 from virtsnap.model.frozen import dataclass
 from virtsnap.model.snapshot import Snapshot
 from virtsnap.model.steps import CopyImage, KeepTpm, RemoveFile, RestoreFile
+from virtsnap.plan.images import frozen_images
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,44 @@ def forget_nvram(facts: DomainFacts, snapshots: list[Snapshot]) -> tuple[RemoveF
         for one in kept(snapshot.domain_xml, snapshot.name, facts.root)
     ]
     return tuple(RemoveFile(path) for path in copies if facts.owned.get(path) is ImageRole.NVRAM)
+
+
+def taken_back(facts: DomainFacts, snapshot: Snapshot) -> tuple[tuple[CopyImage, ...], tuple[str, ...]]:
+    """For a record that somebody kept: the steps that give it copies, and the copies that become its own.
+
+    A copy that lies there under its name is its own. A record that has a new name, or is there under another
+    one too, gets what that one kept: it is of the same moment, on the same images.
+    """
+    if snapshot.domain_xml is None or snapshot.full_system:
+        return (), ()
+    steps: list[CopyImage] = []
+    owned: list[str] = []
+    for one, *others in zip(
+        kept(snapshot.domain_xml, snapshot.name, facts.root),
+        *(kept(snapshot.domain_xml, twin, facts.root) for twin in _twins(facts, snapshot)),
+        strict=True,
+    ):
+        if one.copy in facts.owned:
+            continue
+        file = facts.files.get(one.copy)
+        theirs = [other.copy for other in others if facts.owned.get(other.copy) is ImageRole.NVRAM]
+        if file is not None and file.exists:
+            owned.append(one.copy)
+        elif theirs:
+            steps.append(CopyImage(one.copy, theirs[0]))
+            owned.append(one.copy)
+    return tuple(steps), tuple(owned)
+
+
+def _twins(facts: DomainFacts, snapshot: Snapshot) -> list[str]:
+    """Records of the same moment under other names."""
+    return [
+        other.name
+        for other in facts.tree
+        if other.name != snapshot.name
+        and other.creation_time == snapshot.creation_time
+        and frozen_images(other) == frozen_images(snapshot)
+    ]
 
 
 def keep_tpm(root: str, domain_xml: str, run_dir: str) -> tuple[KeepTpm, ...]:

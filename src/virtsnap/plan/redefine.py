@@ -1,7 +1,8 @@
 """Take back a snapshot's record that somebody kept: `snapshot-create --redefine`.
 
-Touches metadata only; whether the images hold what the record says is not asked, as in libvirt. The rules and
-their words are libvirt's (virDomainSnapshotRedefinePrep, 11.3).
+Touches metadata, and copies of UEFI variables and TPM states, only; whether the images hold what the record
+says is not asked, as in libvirt. The rules and their words are libvirt's (virDomainSnapshotRedefinePrep,
+11.3).
 """
 
 from __future__ import annotations
@@ -18,12 +19,20 @@ from virtsnap.model.steps import Plan, StoreWrite
 from virtsnap.plan.align import IsRegular, align
 from virtsnap.plan.create import check_name
 from virtsnap.plan.images import frozen_images
+from virtsnap.plan.nvram import kept, taken_back
 
 _ONLINE = (SnapshotState.RUNNING, SnapshotState.PAUSED)
 
 
+def paths_of(given: Snapshot, root: str) -> tuple[str, ...]:
+    """The paths that `plan_redefine` needs the facts of. `root`: of all that is ours."""
+    if given.domain_xml is None:
+        return ()
+    return tuple(one.copy for one in kept(given.domain_xml, given.name, root))
+
+
 def plan_redefine(facts: DomainFacts, given: Snapshot, flags: Flag, is_regular: IsRegular) -> Plan:
-    """One transaction that puts the record in place. Raises InvalidArg and its kin."""
+    """One transaction that puts the record in place, with copies of what it kept. Raises InvalidArg."""
     tree, name = facts.tree, given.name
     check_name(name)
     if given.state is SnapshotState.BLOCKED:
@@ -46,14 +55,16 @@ def plan_redefine(facts: DomainFacts, given: Snapshot, flags: Flag, is_regular: 
         if current is not None and current != name and tree[current].revert_disks:
             puts.append(replace(tree[current], revert_disks=()))
         current = name
+    copies, copied = taken_back(facts, record)
     return Plan(
         operation="redefine",
         subject=name,
+        prepare=copies,
         commit=StoreWrite(
             put_snapshots=tuple(puts),
             set_current=current != tree.current,
             current=current,
-            put_images=tuple(_images(facts, record)),
+            put_images=(*_images(facts, record), *((path, ImageRole.NVRAM) for path in copied)),
         ),
     )
 

@@ -61,6 +61,7 @@ class LibvirtCalls(SnapshotCalls):
     async def _take_over(
         self, places: Places, name: str, leave_save: bool, dry_run: bool, progress: ProgressCallback | None
     ) -> LibvirtReport:
+        from virtsnap.engine import swtpm
         from virtsnap.engine.steps.store_write import apply
         from virtsnap.engine.telling import tell
         from virtsnap.engine.world import World
@@ -99,7 +100,7 @@ class LibvirtCalls(SnapshotCalls):
         made: list[str] = []
         try:
             if tpm is not None:
-                os.makedirs(os.path.dirname(tpm.path), mode=0o700, exist_ok=True)
+                swtpm.make_folder(os.path.dirname(tpm.path))
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(tpm.copied)
                 await images.copy(tpm.found.path, tpm.copied)

@@ -133,6 +133,7 @@ class SnapshotCalls(Context):
                 inactive_domain_xml=await self._completed_text(given.inactive_domain_xml),
             )
             facts = await self._facts(world)
+            facts = await reader.with_files(facts, redefine.paths_of(given, facts.root))
             plan = redefine.plan_redefine(facts, given, flag, reader.is_regular)
             if dry_run:
                 return report(plan)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from virtsnap.engine import swtpm
 from virtsnap.engine.steps.base import Irreversible, Undoable
 from virtsnap.engine.world import World
@@ -17,7 +15,7 @@ class MakeTpm(Undoable):
     async def do(self, world: World, step: s.MakeTpm, /) -> None:
         """Make it."""
         try:
-            os.makedirs(step.state, mode=0o700, exist_ok=True)
+            swtpm.make_folder(step.state)
         except OSError as error:
             raise Failed(
                 f"Could not create TPM directory {step.state}: {error.strerror}", code=ErrorCode.SYSTEM_ERROR
