@@ -87,6 +87,12 @@ blockjob vm vda --abort
 blockcopy vm vda {dir}/copy2.qcow2 --wait --pivot --transient-job
 destroy vm
 undefine vm
+define broken.xml
+fails: start broken
+undefine broken
+define missing.xml
+fails: start missing
+undefine missing
 """
 ENDS = """
 define vm.xml
@@ -112,8 +118,8 @@ class Side:
     def run(self, *words: str) -> None:
         self.ask(*words)
 
-    def ask(self, *words: str) -> str:
-        """What it prints; it must succeed."""
+    def ask(self, *words: str, fails: bool = False) -> str:
+        """What it prints; it must succeed, or fail."""
         done = subprocess.run(
             [*self.words, *words],
             cwd=self.folder,
@@ -123,7 +129,7 @@ class Side:
             check=False,
             **self.options,  # type: ignore[call-overload]
         )
-        assert done.returncode == 0, (self.name, words, done.stderr)
+        assert done.returncode == int(fails), (self.name, words, done.stderr)
         return done.stdout.strip()
 
     @contextmanager
@@ -181,6 +187,8 @@ class Side:
                 if command.startswith("guest: "):
                     self._guest(command.removeprefix("guest: "))
                     continue  # what comes of it is waited for
+                elif command.startswith("fails: "):
+                    self.ask(*command.split()[1:], fails=True)
                 elif command.startswith("until: "):
                     for line in lines:
                         if self._counts(line):
@@ -235,6 +243,12 @@ def prepare(side: Side, words: list[str], guest: bool) -> None:
             quiet = ["qemu-img", "create", "-q", "-f", image.format, str(image.path), domains.DISK_SIZE]
             subprocess.run(quiet, check=True)
             os.chown(image.path, side.folder.stat().st_uid, side.folder.stat().st_gid)
+    # QEMU does not take one's option, and the other's image is not there.
+    schema = "http://libvirt.org/schemas/domain/qemu/1.0"
+    nonsense = f"<commandline xmlns='{schema}'><arg value='-nonsense'/></commandline></domain>"
+    for name, words, end in (("broken", [], nonsense), ("missing", ["vda=missing.qcow2"], "</domain>")):
+        made = domains.build([name, *words], side.folder, None)
+        (side.folder / f"{name}.xml").write_text(made.xml.replace("</domain>", end))
 
 
 @pytest.mark.timeout(240)

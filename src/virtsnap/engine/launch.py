@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from virtsnap.engine import swtpm
+from virtsnap.engine.telling import tell_control_error
 from virtsnap.engine.world import (
     World,
     events_path,
@@ -112,9 +113,13 @@ async def start(
         _note(instance, {}, {}, None)
         for sock in sockets:
             sock.close()
-        monitor = await process.await_monitor(
-            instance, monitor_path(run_dir), log_path, log_start=spawned.log_start
-        )
+        try:
+            monitor = await process.await_monitor(
+                instance, monitor_path(run_dir), log_path, log_start=spawned.log_start
+            )
+        except process.NeverMet:
+            tell_control_error(world)
+            raise
         world.adopt(run_dir, monitor)
         for command, arguments in line.commands:
             await monitor.execute_raw(command, dict(arguments))

@@ -106,6 +106,15 @@ def _expect(store: Store, uuid: str, change: Callable[[Heard], Heard]) -> None:
             tx.put_event_log(uuid, log.run_dir, log.position, heard.to_json())
 
 
+def tell_control_error(world: World) -> None:
+    """A QEMU that was started for the domain has ended before it answered. Of a domain that is not noted yet
+    nobody has heard."""
+    record = world.store.domain(world.uuid)
+    if record is not None:
+        with world.store.transaction(durable=False) as tx:
+            tell(tx, record, Change(EventKind.CONTROL_ERROR))
+
+
 def tell_job_completed(world: World) -> None:
     """The operation has written the domain's memory."""
     with world.store.transaction() as tx:

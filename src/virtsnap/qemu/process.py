@@ -343,7 +343,7 @@ async def await_monitor(
 ) -> Monitor:
     """Connect to the monitor of a QEMU that is starting.
 
-    Raises Failed in libvirt's words with the end of the log, from `log_start` on, when QEMU ends first.
+    Raises NeverMet in libvirt's words with the end of the log, from `log_start` on, when QEMU ends first.
     """
     descriptor = open_pidfd(process)
     if descriptor is None:
@@ -406,8 +406,12 @@ async def _greeted(path: str) -> bool:
     return True
 
 
-def _exited(log_path: str, log_start: int) -> Failed:
-    return Failed(
+class NeverMet(Failed):
+    """A QEMU has ended before it answered; the text is what it said."""
+
+
+def _exited(log_path: str, log_start: int) -> NeverMet:
+    return NeverMet(
         f"process exited while connecting to monitor: {read_log_tail(log_path, start=log_start)}",
         code=ErrorCode.INTERNAL_ERROR,
     )

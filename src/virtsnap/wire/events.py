@@ -38,6 +38,7 @@ _FORMS = {
     EventKind.IO_ERROR: _Form("io_error", ("source", "alias", "action")),
     EventKind.GRAPHICS: _Form("graphics"),
     EventKind.IO_ERROR_REASON: _Form("io_error_reason", ("source", "alias", "action", "reason")),
+    EventKind.CONTROL_ERROR: _Form("control_error"),
     EventKind.BLOCK_JOB: _Form("block_job", ("disk", "type", "status")),
     EventKind.TRAY_CHANGE: _Form("tray_change", ("alias", "reason")),
     EventKind.PMWAKEUP: _Form("pmwakeup", reason=True),
