@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtsnap import __version__
+from virtsnap.daemon import heap
 from virtsnap.daemon.config import BadConfig, Config, default, load
 from virtsnap.daemon.notify import handed_over, notify
 from virtsnap.model.errors import VirtsnapError
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.check_config:
             sys.stdout.write("the configuration is all right\n")
             return 0
+        heap.settle()
         return asyncio.run(_serve(config, session=_is_session(options), timeout=options.timeout))
     except (BadConfig, VirtsnapError) as error:
         sys.stderr.write(f"error: {error}\n")
