@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -95,6 +96,50 @@ def virsh(uri: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["virsh", "-c", uri, *words], capture_output=True, text=True, timeout=60, check=False
     )
+
+
+@pytest.mark.real
+async def test_certificates_are_read_again_at_a_signal(pki: Pki, tmp_path: Path) -> None:
+    files = pki.credentials
+    key, crl = tmp_path / "key.pem", tmp_path / "crl.pem"
+    shutil.copy(files.key or "", key)
+    here = Far(tmp_path, free_port())
+    config = tmp_path / "virtsnapd.toml"
+    config.write_text(
+        f'listen_tls = 1\nlisten_addr = "localhost"\ntls_port = "{here.port}"\nkey_file = "{key}"\n'
+        f'ca_file = "{files.ca}"\ncert_file = "{files.certificate}"\ncrl_file = "{crl}"\n'
+    )
+    dora = pki.ca.client("dora", "/CN=dora")
+    shutil.copy(pki.ca.revoked(pki.ca.client("eve", "/CN=eve") / "clientcert.pem"), crl)
+    process = daemon.start(tmp_path / "root", tmp_path / "sock", "--config", str(config), "-v")
+    try:
+        early = await open_service(here.uri(dora))
+        shutil.copy(pki.ca.revoked(dora / "clientcert.pem"), crl)
+        hang_up(process, here, "the certificates were read again")
+        with pytest.raises(VirtsnapError):
+            await open_service(here.uri(dora))
+        assert await early.list_domains() == []
+        await early.close()
+        key.write_text("nonsense")
+        hang_up(process, here, "the certificates stay what they were: ")
+        late = await open_service(here.uri(pki.alice))
+        assert await late.list_domains() == []
+        await late.close()
+    finally:
+        daemon.stop(process)
+    assert "Traceback" not in here.said()
+
+
+def hang_up(process: subprocess.Popen[bytes], where: Far, says: str) -> None:
+    """Send the signal, and return when the daemon has said that."""
+    process.send_signal(signal.SIGHUP)
+    words = ["tail", "-c", "+1", "-f", f"{where.folder}/sock.log"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+        for line in tail.stdout:
+            if says in line:
+                break
+        tail.terminate()
 
 
 @pytest.mark.real

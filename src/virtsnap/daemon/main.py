@@ -1,5 +1,7 @@
 """virtsnapd: serves one root folder over libvirt's protocol, in the foreground, until SIGTERM or SIGINT.
 
+At SIGHUP it reads its certificates again.
+
 Exit status: 0 after a clean end, 1 when it cannot start (the reason is on stderr), 2 for wrong options.
 """
 
@@ -24,6 +26,7 @@ from virtsnap.model.errors import VirtsnapError
 from virtsnap.server.daemon import Daemon, Door, Limits, awake, listen
 from virtsnap.server.tls import listen_tcp
 
+logger = logging.getLogger("virtsnap")
 SYSTEM_CONFIG = Path("/etc/virtsnap/virtsnapd.toml")
 
 _EPILOG = """examples:
@@ -113,6 +116,8 @@ async def _serve(config: Config, *, session: bool, timeout: float | None) -> int
         users=frozenset({0, os.geteuid()}) if config.unix_sock_group is None else None,
         limits=Limits(clients=config.max_clients),
     )
+    if not session:  # a user's own has none, and ends with the terminal it was started in
+        loop.add_signal_handler(signal.SIGHUP, _renew_tls, daemon, config)
     doors, made = _doors(config)
     try:
         await awake(service)
@@ -130,6 +135,18 @@ async def _serve(config: Config, *, session: bool, timeout: float | None) -> int
         for path in made:
             path.unlink(missing_ok=True)
     return 0
+
+
+def _renew_tls(daemon: Daemon, config: Config) -> None:
+    """Read the certificates again. Files that cannot be used change nothing."""
+    if not daemon.listens_tls:
+        return
+    try:
+        daemon.renew_tls(config.tls_door)
+    except BadConfig as error:
+        logger.warning("the certificates stay what they were: %s", error)
+    else:
+        logger.info("the certificates were read again")
 
 
 async def _end(daemon: Daemon, stop: asyncio.Event, timeout: float | None) -> None:

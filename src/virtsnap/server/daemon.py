@@ -125,6 +125,17 @@ class Daemon:
         self.reboots = Reboots(self.start)
         self._calls: set[asyncio.Task[None]] = set()
 
+    @property
+    def listens_tls(self) -> bool:
+        """Clients of other hosts may come."""
+        return any(isinstance(server, TlsListener) for server in self._servers)
+
+    def renew_tls(self, door: TlsDoor) -> None:
+        """Whoever comes by TLS from now on is asked for this; who is in stays."""
+        for server in self._servers:
+            if isinstance(server, TlsListener):
+                server.door = door
+
     async def open(self, doors: list[Door]) -> None:
         """Begin to serve."""
         for door in doors:

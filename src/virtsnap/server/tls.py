@@ -105,7 +105,8 @@ class TlsListener:
 
     def __init__(self, sock: socket.socket, door: TlsDoor, met: Met) -> None:
         self._socket = sock
-        self._door = door
+        self.door = door
+        """May be another one from now on, but for `waiting_max`."""
         self._met = met
         self._room = asyncio.Semaphore(door.waiting_max)
         self._guests: set[asyncio.Task[None]] = set()
@@ -182,7 +183,7 @@ class TlsListener:
             transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,
                 sock,
-                ssl=self._door.context,
+                ssl=self.door.context,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
             )
@@ -192,10 +193,10 @@ class TlsListener:
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
-        if self._door.allowed is None:
+        if self.door.allowed is None:
             return None
         name = distinguished_name(writer.get_extra_info("peercert") or {})
-        if name is not None and any(_matches(pattern, name) for pattern in self._door.allowed):
+        if name is not None and any(_matches(pattern, name) for pattern in self.door.allowed):
             return None
         return f"its distinguished name is not in tls_allowed_dn_list: {name}"
 
