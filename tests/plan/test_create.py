@@ -245,8 +245,10 @@ PLANS: dict[str, tuple[Ask, list[str]]] = {
     "running, full system, memory in place": (
         full(RUNNING, way=MemoryWay.SPARSE),
         [
-            *(MAKE_A, OPEN_A, "prepare: write memory to /m/s1 (sparse, live)", SWITCH),
-            *("finish: resume the guest", SEAL, f"finish: {WRITE}"),
+            *(MAKE_A, OPEN_A, "prepare: be ready to take /i/a.s1 of disk vda back into /i/a.qcow2"),
+            *("prepare: write memory to /m/s1 (sparse, live)", "prepare: switch to the overlays of vda"),
+            *("prepare: resume the guest", "prepare: wait until all memory is in /m/s1"),
+            *(SEAL.replace("finish", "prepare"), f"commit: {WRITE}"),
         ],
     ),
     "running, full system, --halt, no background": (
@@ -278,8 +280,10 @@ PLANS: dict[str, tuple[Ask, list[str]]] = {
     "running, full system, live": (
         full(RUNNING, flags=Flag.LIVE),
         [
-            *(MAKE_A, OPEN_A, "prepare: write memory to /m/s1 (stream, live)", SWITCH),
-            *("finish: resume the guest", SEAL, f"finish: {WRITE}"),
+            *(MAKE_A, OPEN_A, "prepare: be ready to take /i/a.s1 of disk vda back into /i/a.qcow2"),
+            *("prepare: write memory to /m/s1 (stream, live)", "prepare: switch to the overlays of vda"),
+            *("prepare: resume the guest", "prepare: wait until all memory is in /m/s1"),
+            *(SEAL.replace("finish", "prepare"), f"commit: {WRITE}"),
         ],
     ),
     "running, full system, --halt": (

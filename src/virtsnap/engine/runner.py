@@ -32,6 +32,7 @@ from virtsnap.model.steps import (
     PauseGuest,
     Plan,
     ResumeGuest,
+    SaveMemory,
     StartQemu,
     Step,
     StoreWrite,
@@ -230,11 +231,15 @@ class Runner:
 def _together(plan: Plan, index: int) -> range:
     """The steps whose begin is written down at once: all that a guest stands still for, so that it does not
     wait for the disk of the store as well. (Undoing a step that was never reached does nothing.)"""
-    if index < len(plan.prepare) and isinstance(plan.prepare[index], PauseGuest):
+    if index < len(plan.prepare) and _stops_the_guest(plan.prepare[index]):
         for last in range(index, len(plan.prepare)):
             if isinstance(plan.prepare[last], ResumeGuest):
                 return range(index, last + 1)
     return range(index, index + 1)
+
+
+def _stops_the_guest(step: Step) -> bool:
+    return isinstance(step, PauseGuest) or (isinstance(step, SaveMemory) and step.live)
 
 
 def _outlives(plan: Plan, index: int) -> bool:

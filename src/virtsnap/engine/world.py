@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from virtsnap.model.errors import NoDomain
 from virtsnap.model.job import JobInfo
 from virtsnap.qemu import process
 from virtsnap.qemu.background import Capture
+from virtsnap.qemu.blocks import NodeInfo
 from virtsnap.qemu.monitor import Monitor, MonitorLost
 from virtsnap.store.database import Store
 
@@ -46,6 +48,10 @@ class World:
     """Note that, durably, or with False take it back. The runner gives both to each finish step."""
     captures: dict[str, Capture] = field(default_factory=dict)
     """Memory that is being written while the guest runs, by path: begun by one step, completed by another."""
+    afterwards: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """What is left to do with QEMU once the guest runs again; nobody minds if a dying process leaves it."""
+    tops: dict[str, NodeInfo] = field(default_factory=dict)
+    """The layer that each disk wrote to when overlays were attached, by target; looked up while it ran."""
     job: Callable[[], JobInfo] = JobInfo
     """How far the operation is (`engine.jobs`)."""
     _monitors: dict[str, Monitor] = field(default_factory=dict)
@@ -91,6 +97,7 @@ class World:
         """Close all conversations; the QEMUs stay."""
         for capture in self.captures.values():
             capture.release()
+        await self.afterwards.aclose()
         for run_dir in list(self._monitors):
             await self.drop_monitor(run_dir)
 

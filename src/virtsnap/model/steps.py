@@ -83,11 +83,13 @@ class SaveMemory:
     compression: str | None = None
     """The stream passes through this program: a libvirt image format, gzip to zstd."""
     channels: int = 0
-    """QEMU's threads that write at once; with SPARSE only. 0: one, without multifd."""
+    """QEMU's threads that write at once; with SPARSE only. 0: not asked for, one."""
     direct: bool = False
     """Past the host's cache; needs channels."""
     gives_up: bool = False
     """With `live`: rather than that the guest stands still for long in the end; NotConverged."""
+    completed_later: bool = False
+    """By CompleteMemory, which has what need not be done while the guest stands still."""
     job: str = "snapshot"
     """libvirt's name of the job, for messages."""
     label: str = "Snapshot"
@@ -115,7 +117,7 @@ class CaptureMemory:
 
 @dataclass(frozen=True)
 class CompleteMemory:
-    """Wait until the memory that CaptureMemory began to write is there."""
+    """Wait until the memory that CaptureMemory began to write is there; do what SaveMemory has left to do."""
 
     path: str
 

@@ -503,12 +503,16 @@ def _plan_active(
         way, live, mode, reason = choice.way, choice.runs, choice.mode.value, choice.reason
         gives_up = choice.gives_up
     background = way.background
+    # A guest that goes on waits for no disk at the end: the layers switch before the snapshot is decided.
+    ahead = background or (memory and live and not (halt or manual or flags & Flag.REUSE_EXT))
     stands_still = background or ((memory or manual) and not live)
     if snapshot.memory is Location.INTERNAL:
         # QEMU itself lets the guest go on when the job is done; it must not, if disks switch afterwards.
         stands_still = bool(attached) or halt
+    if ahead:
+        prepare += _guards(disks)
     if background:
-        prepare += [*_guards(disks), _capture(way, snapshot)]
+        prepare.append(_capture(way, snapshot))
     if agent is not None:
         prepare.append(FreezeGuest(agent))
     if running and stands_still:
@@ -533,6 +537,7 @@ def _plan_active(
                 domain_xml=snapshot.domain_xml,
                 cookie_xml=snapshot.cookie_xml,
                 gives_up=gives_up,
+                completed_later=ahead,
             )
         )
 
@@ -541,9 +546,13 @@ def _plan_active(
         live_xml=_moved_live(record.live_xml, disks, facts.next_node),
         config_xml=_moved(record.config_xml, disks, only_if_same=True),
     )
+    if background:
+        pause = "milliseconds, while device state is captured and disks switch"
+    else:
+        pause = _pause(facts, snapshot, running, live, agent is not None) + (f"; {reason}" if reason else "")
     finish: list[Step] = []
     commit: Step = SwitchLayers(tuple(attached)) if attached else Declare()
-    if background:
+    if ahead:
         if attached:
             prepare.append(commit)
         prepare.append(ResumeGuest())
@@ -556,7 +565,7 @@ def _plan_active(
             subject=snapshot.name,
             prepare=tuple(prepare),
             commit=_write(facts, request, snapshot, disks, replace(after, reason=Reason.RUNNING_UNPAUSED)),
-            pause="milliseconds, while device state is captured and disks switch",
+            pause=pause,
             memory_mode=mode,
             memory_reason=reason,
         )
@@ -593,7 +602,7 @@ def _plan_active(
         commit=commit,
         finish=tuple(finish),
         forward_if_gone=running and snapshot.memory is Location.NO,
-        pause=_pause(facts, snapshot, running, live, agent is not None) + (f"; {reason}" if reason else ""),
+        pause=pause,
         memory_mode=mode,
         memory_reason=reason,
     )

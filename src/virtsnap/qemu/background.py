@@ -34,6 +34,7 @@ from virtsnap.qemu.memory import Saved, choose_way, create_file, format_of, writ
 from virtsnap.qemu.migration import (
     BACKGROUND,
     MAPPED,
+    MULTIFD,
     ProgressCallback,
     Transport,
     cancel_running,
@@ -42,6 +43,7 @@ from virtsnap.qemu.migration import (
     handed_over,
     leave_postmigrate,
     plain_settings,
+    report,
     set_capabilities,
     settings,
 )
@@ -67,7 +69,7 @@ async def chosen(monitor: Monitor) -> AsyncIterator[tuple[MemoryWay, str]]:
         return
     try:
         try:
-            await set_capabilities(monitor, {MAPPED: True, BACKGROUND: True})
+            await set_capabilities(monitor, {MAPPED: True, BACKGROUND: True, MULTIFD: False})
         except QmpCommandFailed as error:
             found = plain, error.description
         else:
@@ -168,6 +170,7 @@ class Capture:
         status = await finished(self._monitor, self._listener, progress)
         if status["status"] != "completed":
             raise Failed(f"job 'snapshot' failed: {cause_of(status, self._path)}")
+        report(status, progress)
         await self._stack.aclose()
         # While the disk works.
         mended = asyncio.to_thread(guest_pages.mend, self._pid) if self._pid is not None else asyncio.sleep(0)

@@ -58,6 +58,7 @@ from virtsnap.qemu.migration import (
     leave_postmigrate,
     migrate,
     plain_settings,
+    report,
     settings,
 )
 from virtsnap.qemu.monitor import Monitor, MonitorLost, QmpCommandFailed
@@ -106,6 +107,7 @@ async def save(
     gives_up: bool = False,
     job: str = "snapshot",
     progress: ProgressCallback | None = None,
+    afterwards: contextlib.AsyncExitStack | None = None,
 ) -> Saved:
     """Write memory and device state to a new file, which stays marked as partial until `seal`.
 
@@ -115,7 +117,9 @@ async def save(
     cancelled, the file is gone and the guest is as it was before: a paused one can go on, a live one runs.
 
     `compression` (with STREAM): through that program. `channels` (with SPARSE): that many of QEMU's threads
-    write at once; `direct`: they pass the host's cache by. `gives_up`: see `migration.finished`.
+    write at once, one at least; `direct`: they pass the host's cache by. `gives_up`: see
+    `migration.finished`. `afterwards`: gets QEMU's settings to put back, for a caller who first lets the
+    guest run again.
 
     `way`: a plain one. Raises Failed: "Failed to create file ..." (code 38), "job 'snapshot' failed: ..."
     with QEMU's cause.
@@ -130,10 +134,14 @@ async def save(
         if compression is not None:
             filter = await Filter.start(compression, descriptor, writing=True)
         transport = Transport(descriptor, path, header.stream_offset, filter, direct)
-        async with settings(monitor, way, channels, direct), monitor.events("MIGRATION") as listener:
+        # A thread of multifd's writes 128 pages at once, and the thread of the migration each by itself.
+        threads = max(channels, 1) if way.sparse else 0
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(settings(monitor, way, threads, direct))
+            listener = await stack.enter_async_context(monitor.events("MIGRATION"))
             try:
-                async with migrate(monitor, "migrate", transport):
-                    status = await finished(monitor, listener, progress, live=live, gives_up=gives_up)
+                await stack.enter_async_context(migrate(monitor, "migrate", transport))
+                status = await finished(monitor, listener, progress, live=live, gives_up=gives_up)
             except (asyncio.CancelledError, NotConverged):
                 await cancel_running(monitor, listener)
                 raise
@@ -141,9 +149,16 @@ async def save(
                 await filter.finish()  # its own words, if it was the one that failed
             if status["status"] != "completed":
                 raise Failed(f"job '{job}' failed: {cause_of(status, path)}")
-        if filter is not None:
-            await filter.finish()
-        allocated = os.fstat(descriptor).st_blocks * 512
+            if filter is not None:
+                await filter.finish()
+            allocated = os.fstat(descriptor).st_blocks * 512
+            if afterwards is None:
+                report(status, progress)
+            else:
+                # Before QEMU's duplicate is closed ours must not be: the last close takes its time.
+                afterwards.push_async_callback(asyncio.to_thread, os.close, descriptor)
+                await afterwards.enter_async_context(stack.pop_all())
+                afterwards.callback(report, status, progress)
     except BaseException:
         if filter is not None:
             await filter.abandon()
@@ -151,8 +166,9 @@ async def save(
             os.unlink(path)
         os.close(descriptor)
         raise
-    # The last close of a file that was just written may flush it (ext4 does), and the guest still waits.
-    asyncio.get_running_loop().run_in_executor(None, os.close, descriptor)
+    if afterwards is None:
+        # The last close of a file that was just written may flush it (ext4 does), and the guest still waits.
+        asyncio.get_running_loop().run_in_executor(None, os.close, descriptor)
     return Saved(
         bytes=allocated,
         seconds=status.get("total-time", 0) / 1000,
@@ -288,6 +304,7 @@ async def load(
                 status = await arrived(monitor, listener, progress, filter)
             if status["status"] != "completed":
                 raise Failed(f"job '{job}' failed: {status.get('error-desc', 'load of migration failed')}")
+            report(status, progress)
         if filter is not None:
             await filter.finish()
     except MonitorLost as error:

@@ -28,14 +28,18 @@ _UNLIMITED = 2**63 - 1
 """Bytes per second; QEMU's default of 128 MiB/s is meant for networks."""
 _LAST_BYTES_SECONDS = 5.0
 _DESCRIPTOR_NAME = "virtsnap-memory"
+_SHORT_MS = 10
+"""The pause at which a live migration ends, as QEMU expects it; its default of 300 ms is for networks."""
 _DOWNTIME_MS = 50
-"""The pause at which a live migration ends; QEMU's default of 300 ms is meant for networks."""
+"""The same for a guest that has not let it end at the short one: each round takes its time."""
+_SHORT_PASSES = 2
 _PASSES = 4
 """A guest that has changed its memory faster than it was written, so many times, is paused."""
 _LONG_PAUSE_MS = 500
 """Longer than a guest should wait where there is another way, which costs all of the time again."""
 BACKGROUND = "background-snapshot"
 MAPPED = "mapped-ram"
+MULTIFD = "multifd"
 _ENDED = frozenset({"none", "completed", "failed", "cancelled"})
 """States of a migration (QAPI MigrationStatus) in which nothing is under way."""
 
@@ -61,13 +65,13 @@ async def settings(
     """
     before = None if incoming else await monitor.execute("query-migrate-parameters")
     try:
-        await set_capabilities(monitor, {"events": True, MAPPED: way.sparse, BACKGROUND: way.background})
+        wanted = {MAPPED: way.sparse, BACKGROUND: way.background, MULTIFD: channels > 0}
+        await set_capabilities(monitor, {"events": True, **wanted})
         if before is not None:
             await monitor.execute(
-                "migrate-set-parameters", max_bandwidth=_UNLIMITED, downtime_limit=_DOWNTIME_MS
+                "migrate-set-parameters", max_bandwidth=_UNLIMITED, downtime_limit=_SHORT_MS
             )
         if channels:
-            await set_capability(monitor, "multifd", True)
             await monitor.execute("migrate-set-parameters", multifd_channels=channels)
         if direct:
             await monitor.execute("migrate-set-parameters", direct_io=True)
@@ -76,8 +80,6 @@ async def settings(
         with contextlib.suppress(MonitorLost):
             if direct:
                 await monitor.execute("migrate-set-parameters", direct_io=False)
-            if channels:
-                await set_capability(monitor, "multifd", False)
             await plain_settings(monitor)
             if before is not None:
                 await monitor.execute(
@@ -89,7 +91,7 @@ async def settings(
 
 async def plain_settings(monitor: Monitor) -> None:
     """The capabilities as QEMU starts with them; a process that died may have left others."""
-    await set_capabilities(monitor, {BACKGROUND: False, MAPPED: False})
+    await set_capabilities(monitor, {BACKGROUND: False, MAPPED: False, MULTIFD: False})
 
 
 async def set_capabilities(monitor: Monitor, wanted: dict[str, bool]) -> None:
@@ -105,11 +107,6 @@ async def set_capabilities(monitor: Monitor, wanted: dict[str, bool]) -> None:
     if changes:
         capabilities = [{"capability": name, "state": state} for name, state in changes.items()]
         await monitor.execute("migrate-set-capabilities", capabilities=capabilities)
-
-
-async def set_capability(monitor: Monitor, name: str, state: bool) -> None:
-    """Switch one of QAPI's MigrationCapability. Raises QmpCommandFailed."""
-    await monitor.execute("migrate-set-capabilities", capabilities=[{"capability": name, "state": state}])
 
 
 @contextlib.asynccontextmanager
@@ -176,29 +173,31 @@ async def finished(
     live: bool = False,
     gives_up: bool = False,
 ) -> dict[str, Any]:
-    """Wait for the end of the migration; the answer of query-migrate at that moment.
+    """Wait for the end of the migration; the answer of query-migrate at that moment, which is not reported.
 
     `live`: the guest runs; it is paused when it does not let the migration come to its end. `gives_up`: not
     when that would be a long pause. Raises NotConverged then, the migration still being under way.
     """
+    short = live
     while True:
         try:
             async with asyncio.timeout(None if progress is None and not live else _PROGRESS_SECONDS):
                 event = await listener.get()
         except TimeoutError:
-            await _report(monitor, progress)
-            if live and await _passes(monitor) > _PASSES:
+            status = await monitor.execute("query-migrate")
+            report(status, progress)
+            if short and _passes(status) > _SHORT_PASSES:
+                await monitor.execute("migrate-set-parameters", downtime_limit=_DOWNTIME_MS)
+                short = False
+            elif live and _passes(status) > _PASSES:
                 if gives_up:
-                    await _check_pause(monitor)
+                    _check_pause(status)
                 await monitor.execute("stop")
                 live = False
             continue
         if event.data["status"] in _ENDED - {"none"}:
             break
-    status = await settled(monitor)
-    if status["status"] == "completed":
-        await _report(monitor, progress)
-    return status
+    return await settled(monitor)
 
 
 async def arrived(
@@ -239,27 +238,25 @@ async def settled(monitor: Monitor) -> dict[str, Any]:
     return status
 
 
-async def _passes(monitor: Monitor) -> int:
+def _passes(status: dict[str, Any]) -> int:
     """How often QEMU has gone through the memory, or what was left of it."""
-    ram = (await monitor.execute("query-migrate")).get("ram", {})
-    return int(ram.get("dirty-sync-count", 0))
+    return int(status.get("ram", {}).get("dirty-sync-count", 0))
 
 
-async def _check_pause(monitor: Monitor) -> None:
+def _check_pause(status: dict[str, Any]) -> None:
     """By what was left after the last pass. Raises NotConverged when to write it takes long."""
-    expected = int((await monitor.execute("query-migrate")).get("expected-downtime", 0))
+    expected = int(status.get("expected-downtime", 0))
     if expected > _LONG_PAUSE_MS:
         raise NotConverged(
             f"after {_PASSES} rounds of its memory the guest would stand still for {expected} ms"
         )
 
 
-async def _report(monitor: Monitor, progress: ProgressCallback | None) -> None:
-    if progress is not None:
-        ram = (await monitor.execute("query-migrate")).get("ram")
-        if ram is not None:
-            total = int(ram["total"])
-            progress(total - min(int(ram["remaining"]), total), total)
+def report(status: dict[str, Any], progress: ProgressCallback | None) -> None:
+    """Tell of the progress that an answer of query-migrate speaks of."""
+    if progress is not None and (ram := status.get("ram")) is not None:
+        total = int(ram["total"])
+        progress(total - min(int(ram["remaining"]), total), total)
 
 
 async def cancel_running(monitor: Monitor, listener: Listener) -> None:

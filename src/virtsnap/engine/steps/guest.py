@@ -87,11 +87,14 @@ class SaveMemory(Undoable):
             gives_up=step.gives_up,
             job=step.job,
             progress=lambda done, total: world.report(step.label, done, total),
+            afterwards=world.afterwards if step.completed_later else None,
         )
-        telling.tell_job_completed(world)
+        if not step.completed_later:
+            telling.tell_job_completed(world)
 
     async def undo(self, world: World, step: s.SaveMemory, /) -> None:
         """Stop writing, delete the file, and give a guest that a live save has stopped its CPUs back."""
+        await world.afterwards.aclose()
         monitor = await world.monitor()
         if monitor is not None:
             await memory.cancel(monitor)
@@ -149,11 +152,13 @@ class CompleteMemory(Undoable):
     """All of it is in the file, which is not yet durable nor marked whole: that is SealMemory's."""
 
     async def do(self, world: World, step: s.CompleteMemory, /) -> None:
-        """Wait, since QEMU writes by itself."""
-        await world.captures[step.path].complete(
-            lambda done, total: world.report("Snapshot", done, total),
-        )
-        del world.captures[step.path]
+        """Wait, where QEMU writes by itself; or give QEMU its settings back."""
+        if step.path in world.captures:
+            await world.captures[step.path].complete(
+                lambda done, total: world.report("Snapshot", done, total),
+            )
+            del world.captures[step.path]
+        await world.afterwards.aclose()
         telling.tell_job_completed(world)
 
     async def undo(self, world: World, step: s.CompleteMemory, /) -> None:

@@ -107,6 +107,8 @@ class AttachOverlay(Undoable):
         monitor = await world.monitor()
         if monitor is None:
             raise Failed("domain is not running", code=ErrorCode.OPERATION_INVALID)
+        if not world.tops:
+            world.tops = await tops_by_target(world, monitor)
         await blocks.add_overlay(
             monitor,
             path=step.path,
@@ -122,6 +124,7 @@ class AttachOverlay(Undoable):
 
     async def undo(self, world: World, step: s.AttachOverlay, /) -> None:
         """Remove the nodes that are there."""
+        world.tops = {}
         monitor = await world.monitor()
         if monitor is not None:
             await blocks.del_nodes(monitor, [format_node(step.node), storage_node(step.node)])
@@ -131,11 +134,11 @@ class SwitchLayers:
     """All disks onto their overlays at once: as a rule the commit of a snapshot of a running domain."""
 
     async def do(self, world: World, step: s.SwitchLayers, /) -> None:
-        """One transaction of QEMU's."""
+        """One transaction of QEMU's, and not a word more: a guest may wait for it."""
         monitor = await world.monitor()
         if monitor is None:
             raise Failed("domain is not running", code=ErrorCode.OPERATION_INVALID)
-        tops = await tops_by_target(world, monitor)
+        tops = world.tops or await tops_by_target(world, monitor)
         pairs = []
         for target, path, node in step.disks:
             if target not in tops:
