@@ -254,6 +254,10 @@ DISK = "<disk type='file'><source file='/x'/><target dev='vda'/></disk>"
             "unsupported configuration: unknown on_poweroff action: foo",
         ),
         (
+            MINIMAL.format("<on_reboot>coredump-destroy</on_reboot>"),
+            "unsupported configuration: Lifecycle event 'reboot' doesn't support 'coredump-destroy' action",
+        ),
+        (
             devices("<disk type='file'><source file='/x'/></disk>"),
             "missing target information for device /x",
         ),

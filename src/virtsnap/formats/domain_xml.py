@@ -715,6 +715,9 @@ class DomainDefinition:
         for tag, words in _LIFECYCLE.items():
             action = self._text(tag)
             if action is not None and action not in words:
+                if any(action in others for others in _LIFECYCLE.values()):
+                    event = tag.removeprefix("on_")
+                    raise ConfigUnsupported(f"Lifecycle event '{event}' doesn't support '{action}' action")
                 raise ConfigUnsupported(f"unknown {tag} action: {action}")
         self._check_disks()
 
