@@ -123,6 +123,32 @@ class CompleteMemory:
 
 
 @dataclass(frozen=True)
+class OpenMedium:
+    """Open an image in the running QEMU for a drive; nothing uses it yet."""
+
+    target: str
+    path: str
+    format: str
+    type: str
+    node: int
+    """Number of its nodes' names."""
+
+
+@dataclass(frozen=True)
+class ChangeMedium:
+    """Put what OpenMedium has opened into a drive instead of what is in it."""
+
+    target: str
+    alias: str
+    node: int | None
+    """None: the drive is empty afterwards."""
+    before: str | None
+    """The node that is in it now."""
+    force: bool
+    """Even if the guest has locked the tray."""
+
+
+@dataclass(frozen=True)
 class GuardLayer:
     """No effect of its own; undone, it takes what the guest has written to an overlay back into its base.
 
@@ -513,6 +539,8 @@ class Together:
 Single = (
     CreateOverlay
     | AttachOverlay
+    | OpenMedium
+    | ChangeMedium
     | PauseGuest
     | FreezeGuest
     | ThawGuest

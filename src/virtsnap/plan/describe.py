@@ -53,6 +53,10 @@ def sentence(step: s.Step) -> str:
             return f"make overlay {path} on {backing}"
         case s.AttachOverlay(target=target, path=path):
             return f"open {path} for disk {target}"
+        case s.OpenMedium(target=target, path=path):
+            return f"open {path} for drive {target}"
+        case s.ChangeMedium(target=target, node=node):
+            return f"take the medium out of drive {target}" + ("" if node is None else ", and put it in")
         case s.PauseGuest():
             return "pause the guest"
         case s.FreezeGuest():

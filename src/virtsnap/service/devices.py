@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from virtsnap.formats import device_xml
-from virtsnap.formats.domain_xml import DomainDefinition, DomainDisk, read_disk
+from virtsnap.formats.domain_xml import DomainDefinition, read_disk
 from virtsnap.model.errors import InvalidArg, OperationInvalid, OperationUnsupported
 from virtsnap.service.context import affected
 from virtsnap.service.hardware import HardwareCalls
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lxml import etree
 
     from virtsnap.engine.world import World
-    from virtsnap.qemu.monitor import Monitor
 
 _FORCE = 4
 _REMOVABLE = ("cdrom", "floppy")
@@ -56,11 +55,9 @@ class DeviceCalls(HardwareCalls):
             record = world.record()
             live, config = affected(record, flags & ~_FORCE, "qemuDomainUpdateDeviceFlags")
             device = device_xml.parse_device(xml)
-            if config:  # refused here, before a medium has changed
-                device_xml.updated(DomainDefinition.parse(record.config_xml), device)
             if live:
-                await self._change_medium(world, device, force=force)
-            if config:
+                await self._change_medium(world, device, config=config, force=force)
+            elif config:
                 await self._change_config(world, lambda old: device_xml.updated(old, device))
 
     async def _change(
@@ -80,10 +77,18 @@ class DeviceCalls(HardwareCalls):
 
     # --- media -----------------------------------------------------------------------------------------
 
-    async def _change_medium(self, world: World, device: etree._Element, *, force: bool) -> None:
+    async def _change_medium(
+        self, world: World, device: etree._Element, *, config: bool, force: bool
+    ) -> None:
+        from virtsnap.engine.runner import Runner
+        from virtsnap.plan.media import plan_change_medium
         from virtsnap.qemu import blocks, images
 
         record, monitor = world.record(), await world.monitor()
+        text = record.config_xml
+        left: tuple[str, ...] = ()
+        if config:  # what it refuses is refused before a medium has changed
+            text, left = await self._changed_config(record, lambda old: device_xml.updated(old, device))
         if monitor is None or record.live_xml is None:
             raise OperationInvalid("domain is not running")
         if device.tag != "disk":
@@ -99,36 +104,15 @@ class DeviceCalls(HardwareCalls):
             raise OperationUnsupported(f"a medium of type '{new.type}' is not supported")
         if new.source is not None:
             await images.look(new.source, new.format)  # it is there, and of that format
-        await _insert(monitor, drive, new, await blocks.next_node_number(monitor), force=force)
         changed = definition.with_disk_source(new.target, new.source, new.format, new.type)
-        with self.store.transaction() as tx:
-            tx.put_domain(replace(world.record(), live_xml=changed.to_xml()))
-
-
-async def _insert(monitor: Monitor, drive: DomainDisk, new: DomainDisk, number: int, *, force: bool) -> None:
-    """Take the medium out and put another one in; none of its nodes stays when QEMU refuses."""
-    from virtsnap.engine.steps.layers import format_node, storage_node
-    from virtsnap.machine.disk_args import blockdevs
-    from virtsnap.machine.launch import Layer
-    from virtsnap.qemu import blocks
-
-    names = [format_node(number), storage_node(number)]
-    before = (await blocks.top_nodes(monitor, {drive.target: drive.alias or ""})).get(drive.target)
-    nodes: list[dict[str, Any]] = []
-    if new.source is not None:
-        nodes = blockdevs(drive, (Layer(new.source, new.format, new.type),), number)
-    try:
-        for node in nodes:
-            await monitor.execute_raw("blockdev-add", node)
-        await monitor.execute("blockdev-open-tray", id=drive.alias, force=force)
-        await monitor.execute("blockdev-remove-medium", id=drive.alias)
-        if nodes:
-            await monitor.execute("blockdev-insert-medium", id=drive.alias, node_name=names[0])
-    except BaseException:
-        if not monitor.lost:
-            await blocks.del_nodes(monitor, names)
-        raise
-    await monitor.execute("blockdev-close-tray", id=drive.alias)
-    if before is not None:
-        old = before.node_name
-        await blocks.del_nodes(monitor, [old, old.replace("-format", "-storage")])
+        top = (await blocks.top_nodes(monitor, {drive.target: drive.alias or ""})).get(drive.target)
+        plan = plan_change_medium(
+            replace(record, config_xml=text, live_xml=changed.to_xml()),
+            drive,
+            new,
+            node=await blocks.next_node_number(monitor),
+            before=None if top is None else top.node_name,
+            force=force,
+            left=left,
+        )
+        await Runner(world).run(plan)

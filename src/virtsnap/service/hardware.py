@@ -22,6 +22,7 @@ from virtsnap.service.questions import ask
 
 if TYPE_CHECKING:
     from virtsnap.engine.world import World
+    from virtsnap.model.domain import DomainRecord
 
 _MAXIMUM = 4
 """VIR_DOMAIN_MEM_MAXIMUM and VIR_DOMAIN_VCPU_MAXIMUM."""
@@ -245,16 +246,22 @@ class HardwareCalls(Context):
         self, world: World, change: Callable[[DomainDefinition], DomainDefinition]
     ) -> None:
         """Change the definition; what runs is not touched."""
-        from virtsnap.service.left_behind import left_behind
-
         record = world.record()
-        changed = await self.completed(change(DomainDefinition.parse(record.config_xml)))
-        text = changed.to_inactive_xml()
-        left = await left_behind(self.store, record, text)
+        text, left = await self._changed_config(record, change)
         with self.store.transaction() as tx:
             tx.put_domain(replace(record, config_xml=text))
             for path in left:
                 tx.delete_image(record.uuid, path)
+
+    async def _changed_config(
+        self, record: DomainRecord, change: Callable[[DomainDefinition], DomainDefinition]
+    ) -> tuple[str, tuple[str, ...]]:
+        """The definition's text as it would be, and the images that it leaves behind."""
+        from virtsnap.service.left_behind import left_behind
+
+        changed = await self.completed(change(DomainDefinition.parse(record.config_xml)))
+        text = changed.to_inactive_xml()
+        return text, await left_behind(self.store, record, text)
 
 
 def online_mask(cpus: frozenset[int], length: int) -> bytes:

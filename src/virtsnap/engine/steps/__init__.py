@@ -22,6 +22,7 @@ from virtsnap.engine.steps import (
     guest,
     internal,
     layers,
+    media,
     merge,
     process,
     saved,
@@ -54,6 +55,8 @@ async def undo_step(world: World, step: s.Step) -> None:
 _HANDLERS: dict[type[Any], Handler] = {
     s.CreateOverlay: layers.CreateOverlay(),
     s.AttachOverlay: layers.AttachOverlay(),
+    s.OpenMedium: media.OpenMedium(),
+    s.ChangeMedium: media.ChangeMedium(),
     s.SwitchLayers: layers.SwitchLayers(),
     s.RemoveFile: layers.RemoveFile(),
     s.PauseGuest: guest.PauseGuest(),

@@ -188,6 +188,14 @@ def _live_disks(world: World) -> tuple[DomainDisk, ...]:
     return () if live_xml is None else DomainDefinition.parse(live_xml).disks
 
 
+def live_disk(world: World, target: str) -> DomainDisk:
+    """A disk of the running domain. Raises Failed."""
+    for disk in _live_disks(world):
+        if disk.target == target:
+            return disk
+    raise Failed(f"disk '{target}' is not in the running domain", code=ErrorCode.INTERNAL_ERROR)
+
+
 def _options(world: World, target: str) -> blocks.OverlayOptions:
     """The disk's `<driver>` attributes hold for every layer that it writes to."""
     disk = next((disk for disk in _live_disks(world) if disk.target == target), None)
