@@ -32,7 +32,7 @@ _REFUSED = ("debug", "log", "keepalive-interval", "keepalive-count")
 def program() -> NoReturn:
     """The installed command: `main` in a process of its own, which may begin and end in a hurry."""
     # What is imported stays: looking through it for garbage again and again only takes time.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 20, 100)
     status = main()
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import time
@@ -142,8 +141,10 @@ async def end(world: World, run_dir: str) -> None:
     for instance in ending:
         # A paused QEMU handles SIGTERM as well: it is the process that ends, not the guest.
         process.kill(instance, signal.SIGTERM)
-    # Meanwhile, rather than before.
+    # Meanwhile, rather than before: a QEMU takes milliseconds to end, and so does this import.
     await world.drop_monitor(run_dir)
+    import shutil
+
     for instance in ending:
         if not await process.wait_gone(instance, _GRACE_SECONDS):
             process.kill(instance, signal.SIGKILL)

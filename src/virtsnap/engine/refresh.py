@@ -7,7 +7,6 @@ conversation: the store's record, the process table, and that log.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 from virtsnap.engine import telling
@@ -95,5 +94,7 @@ def settle(store: Store, record: DomainRecord) -> DomainRecord:
         jobs = store.block_jobs(record.uuid, active=True)
         # Its log says what became of a block job; `service.concluding` asks it, and removes it.
         if all(job.run_dir != record.instance.run_dir for job in jobs):
+            import shutil
+
             shutil.rmtree(record.instance.run_dir, ignore_errors=True)
     return now

@@ -12,15 +12,18 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from virtsnap.model.domain import DomainRecord, Instance
 from virtsnap.model.errors import NoDomain
 from virtsnap.model.job import JobInfo
 from virtsnap.qemu import process
-from virtsnap.qemu.background import Capture
-from virtsnap.qemu.blocks import NodeInfo
 from virtsnap.qemu.monitor import Monitor, MonitorLost
 from virtsnap.store.database import Store
+
+if TYPE_CHECKING:
+    from virtsnap.qemu.background import Capture
+    from virtsnap.qemu.blocks import NodeInfo
 
 Report = Callable[[str, int, int], None]
 """(label, bytes done, bytes in all or 0)."""

@@ -1,17 +1,15 @@
 """What one QEMU binary can do, asked of itself and remembered until the binary changes.
 
-Asking costs a start of QEMU (about 0.1 s), which a command line cannot afford each time. What is not here:
-what is done with the answers (`machine`, `qemu.memory`).
+Asking costs a start of QEMU (about 0.1 s), which a command line cannot afford each time; nor can it afford to
+import what only asking needs. What is not here: what is done with the answers (`machine`, `qemu.memory`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import shutil
-import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
@@ -74,9 +72,8 @@ async def probe(emulator: str | None = None, *, cache: Path | str | None = None)
     path = _find(emulator or DEFAULT_EMULATOR)
     status = os.stat(path)
     key = f"{_CACHE_FORMAT} {path} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_size}"
-    file = (
-        None if cache is None else Path(cache) / f"qemu-{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"
-    )
+    # The key names the path: two that share a file make each other ask again, no more.
+    file = None if cache is None else Path(cache) / f"qemu-{zlib.crc32(os.fsencode(path)):08x}.json"
     found = None if file is None else _remembered(file, key)
     if found is None:
         found = await _ask(path)
@@ -113,7 +110,11 @@ def cpu_virtualizes(cpuinfo: str) -> bool:
 
 def _find(emulator: str) -> str:
     """The absolute path, known to be executable."""
-    path = os.path.abspath(emulator) if "/" in emulator else shutil.which(emulator)
+    path: str | None = os.path.abspath(emulator)
+    if "/" not in emulator:
+        import shutil
+
+        path = shutil.which(emulator)
     if path is None or not os.path.exists(path):
         raise SystemRefused(f"Cannot check QEMU binary {path or emulator}: No such file or directory")
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
@@ -133,6 +134,8 @@ async def _ask(path: str) -> Capabilities:
 
 
 async def _asked(path: str) -> Capabilities:
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="virtsnap-probe-") as folder:
         log = f"{folder}/log"
         with process.listen(f"{folder}/qmp.sock") as sock:
@@ -194,6 +197,8 @@ def _remembered(file: Path, key: str) -> Capabilities | None:
 
 def _remember(file: Path, key: str, found: Capabilities) -> None:
     """Keep the answers; a cache that cannot be written costs time and nothing else."""
+    import tempfile
+
     with contextlib.suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as new:

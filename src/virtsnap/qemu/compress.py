@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 
 from virtsnap.formats.save_image import SaveFormat
@@ -33,6 +32,8 @@ _SAID_BYTES = 2000
 
 def program(format: SaveFormat) -> str:
     """Where the format's program is. Raises OperationFailed when it is not installed."""
+    import shutil
+
     name = _PROGRAMS[format][0]
     path = shutil.which(name)
     if path is None:

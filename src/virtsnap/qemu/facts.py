@@ -58,6 +58,14 @@ async def gather(
         for path, format in sorted(_named_formats(other, other_tree).items()):
             await _read_chain(path, format, elsewhere)
     folders = {os.path.dirname(path) for path in found}
+    blockers: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
+    next_node = 1
+    if monitor is not None:
+        # Sent in one go: QEMU answers one after the other.
+        blockers, jobs, next_node = await asyncio.gather(
+            _migration_blockers(monitor), _jobs(monitor, block_jobs), blocks.next_node_number(monitor)
+        )
     return DomainFacts(
         record=record,
         tree=tree,
@@ -70,10 +78,10 @@ async def gather(
         memory_way=memory_way,
         qemu_version=qemu_version,
         memory_in_use=_memory_in_use(record),
-        migration_blockers=await _migration_blockers(monitor) if monitor is not None else (),
-        jobs=await _jobs(monitor, block_jobs),
+        migration_blockers=blockers,
+        jobs=jobs,
         block_jobs=tuple(block_jobs),
-        next_node=await blocks.next_node_number(monitor) if monitor is not None else 1,
+        next_node=next_node,
         next_id=next_id,
         root=root,
     )
@@ -87,7 +95,7 @@ async def _migration_blockers(monitor: Monitor) -> tuple[str, ...]:
 async def with_files(facts: DomainFacts, paths: Iterable[str]) -> DomainFacts:
     """The picture, with what stat says of these paths and how much room their folders have."""
     paths = list(paths)
-    files = await asyncio.to_thread(lambda: {path: file_facts(path) for path in paths})
+    files = {path: file_facts(path) for path in paths}
     folders = {os.path.dirname(path) for path in paths} - set(facts.free)
     free = {folder: size for folder in folders if (size := _free(folder)) is not None}
     return replace(facts, files={**facts.files, **files}, free={**facts.free, **free})
@@ -211,10 +219,8 @@ def _memory_in_use(record: DomainRecord) -> int:
     return (process.rss_kib(record.instance) or 0) * 1024
 
 
-async def _jobs(monitor: Monitor | None, known: Sequence[BlockJob]) -> tuple[str, ...]:
+async def _jobs(monitor: Monitor, known: Sequence[BlockJob]) -> tuple[str, ...]:
     """Block jobs that run, as 'target: type'; those that are not ours by their name."""
-    if monitor is None:
-        return ()
     ours = {job.name: job for job in known}
     found = []
     for job in await monitor.execute("query-block-jobs"):

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from virtsnap.model.errors import Failed, NotConverged
@@ -61,12 +61,13 @@ async def settings(
 ) -> AsyncIterator[None]:
     """Migration set up for a file, and put back at the end, however it ends.
 
-    `incoming`: the memory comes in, for which no limit counts.
+    `incoming`: the memory comes in, for which no limit counts, into a QEMU that is as it started: it is not
+    asked what it is set to.
     """
     before = None if incoming else await monitor.execute("query-migrate-parameters")
+    wanted = {"events": True, MAPPED: way.sparse, BACKGROUND: way.background, MULTIFD: channels > 0}
     try:
-        wanted = {MAPPED: way.sparse, BACKGROUND: way.background, MULTIFD: channels > 0}
-        await set_capabilities(monitor, {"events": True, **wanted})
+        await set_capabilities(monitor, wanted, {} if incoming else None)
         if before is not None:
             await monitor.execute(
                 "migrate-set-parameters", max_bandwidth=_UNLIMITED, downtime_limit=_SHORT_MS
@@ -80,7 +81,7 @@ async def settings(
         with contextlib.suppress(MonitorLost):
             if direct:
                 await monitor.execute("migrate-set-parameters", direct_io=False)
-            await plain_settings(monitor)
+            await plain_settings(monitor, wanted if incoming else None)
             if before is not None:
                 await monitor.execute(
                     "migrate-set-parameters",
@@ -89,20 +90,24 @@ async def settings(
                 )
 
 
-async def plain_settings(monitor: Monitor) -> None:
+async def plain_settings(monitor: Monitor, present: Mapping[str, bool] | None = None) -> None:
     """The capabilities as QEMU starts with them; a process that died may have left others."""
-    await set_capabilities(monitor, {BACKGROUND: False, MAPPED: False, MULTIFD: False})
+    await set_capabilities(monitor, {BACKGROUND: False, MAPPED: False, MULTIFD: False}, present)
 
 
-async def set_capabilities(monitor: Monitor, wanted: dict[str, bool]) -> None:
+async def set_capabilities(
+    monitor: Monitor, wanted: dict[str, bool], present: Mapping[str, bool] | None = None
+) -> None:
     """Switch those that are otherwise, in one command. Off is right on a QEMU that has never heard of one.
+    `present`: as they are, as far as they are on; None: QEMU is asked.
 
     Not for nothing: while `background-snapshot` is on, or goes on, QEMU tries with each such command whether
     it can protect the memory. The guest waits for that: 12 ms for each GiB that is not in huge pages.
     Raises QmpCommandFailed.
     """
-    listed = await monitor.execute("query-migrate-capabilities")
-    present = {entry["capability"]: entry["state"] for entry in listed}
+    if present is None:
+        listed = await monitor.execute("query-migrate-capabilities")
+        present = {entry["capability"]: entry["state"] for entry in listed}
     changes = {name: state for name, state in wanted.items() if present.get(name, False) != state}
     if changes:
         capabilities = [{"capability": name, "state": state} for name, state in changes.items()]

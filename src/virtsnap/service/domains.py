@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 import stat
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -533,6 +532,8 @@ class DomainCalls(Context):
             monitor = await required_monitor(world)
             folder = world.record().instance
             assert folder is not None
+            import tempfile
+
             with tempfile.TemporaryDirectory(dir=folder.run_dir) as scratch:
                 picture = Path(scratch, "screen")
                 await monitor.execute("screendump", filename=str(picture), format="png")

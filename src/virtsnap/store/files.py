@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from virtsnap.model.errors import ErrorCode, Failed
@@ -25,9 +24,10 @@ def write_atomic(path: Path | str, data: bytes | str, mode: int = 0o600, *, dura
     path = Path(path)
     content = data.encode() if isinstance(data, str) else data
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = path.parent / f".{path.name}.{os.urandom(6).hex()}.tmp"
+        # Nobody sees secrets before the wanted mode is set.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # mkstemp's file is 0600, so nobody sees secrets before the wanted mode is set.
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), mode)
                 file.write(content)

@@ -12,7 +12,6 @@ from virtsnap.formats.save_image import SaveFormat
 from virtsnap.model import steps as s
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.qemu import memory
-from virtsnap.qemu.background import Capture
 from virtsnap.qemu.monitor import Monitor, MonitorLost
 
 
@@ -110,6 +109,8 @@ class PrepareCapture(Undoable):
 
     async def do(self, world: World, step: s.PrepareCapture, /) -> None:
         """Make it ready, while the guest runs."""
+        from virtsnap.qemu.background import Capture
+
         monitor, instance = await running_monitor(world), world.instance()
         world.captures[step.path] = await Capture.prepare(
             monitor,
