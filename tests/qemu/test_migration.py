@@ -23,7 +23,7 @@ class Endless:
         self.status = {"ram": {"dirty-sync-count": passes}, "expected-downtime": left}
         self.looks = 0
 
-    async def execute(self, command: str) -> Any:
+    async def execute(self, command: str, **arguments: Any) -> Any:
         if command == "stop":
             raise Stopped
         self.looks += 1
