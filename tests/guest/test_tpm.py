@@ -145,16 +145,18 @@ async def test_a_tpm_is_part_of_every_state(machine: Machine) -> None:
     tpm = await tpm_of(machine)
     assert await tpm.state() == (extended(b"then"), b"then")
 
-    # A clone has one of its own.
+    # Each clone has one of its own.
     await tpm.put(b"more")
-    await machine.cli_ok("clone", NAME, "one", "twin", "--start")
-    twin = (await machine.service.lookup_by_name("twin")).uuid
-    other = await tpm_of(machine, twin)
-    assert await other.state() == (extended(b"then"), b"then")
-    await other.put(b"twin")
+    await machine.cli_ok("clone", NAME, "one", "twin", "--count", "2", "--start")
+    twins = [(await machine.service.lookup_by_name(name)).uuid for name in ("twin-1", "twin-2")]
+    first, second = [await tpm_of(machine, uuid) for uuid in twins]
+    assert await first.state() == (extended(b"then"), b"then")
+    await first.put(b"twin")
+    assert await second.state() == (extended(b"then"), b"then")
     assert await tpm.state() == (extended(b"then", b"more"), b"more")
-    await machine.cli_ok("discard", "twin")
-    assert not (machine.folder / "root/swtpm" / twin).exists()
+    for name, uuid in zip(("twin-1", "twin-2"), twins, strict=True):
+        await machine.cli_ok("discard", name)
+        assert not (machine.folder / "root/swtpm" / uuid).exists()
 
     # A managed save holds it; a snapshot without memory has a copy of what it holds for good.
     await machine.cli_ok("managedsave", NAME)
