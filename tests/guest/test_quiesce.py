@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests import daemon
 from tests.guest.agent_seed import (
     QUIESCE,
     agent_answers,
@@ -22,12 +24,12 @@ from tests.guest.agent_seed import (
     quiesced,
     stands_still,
 )
-from tests.guest.machine import Machine
+from tests.guest.machine import NAME, Machine
 from tests.service.crash import Crasher
 from tests.service.local_domain import kill_all, processes_naming
 from tests.service.sweep import Call, sweep
 from virtsnap.model.domain import DomainState, Reason
-from virtsnap.model.errors import BareInvalidArg, InternalRefused, OperationInvalid
+from virtsnap.model.errors import AgentCommandFailed, BareInvalidArg, InternalRefused, OperationInvalid
 from virtsnap.model.flags import ShutdownMethod, SnapshotCreate
 from virtsnap.qemu import agent
 
@@ -154,7 +156,7 @@ async def test_words_for_the_agent(machine: Machine) -> None:
     assert await machine.cli_ok("qemu-agent-command", "guest", ping, "--timeout", "30") == '{"return":{}}\n\n'
     assert await service.qemu_agent_command(uuid, ping, 0) is None
     assert await service.qemu_agent_command(uuid, ping, -1) == '{"return":{}}'
-    with pytest.raises(agent.AgentCommandFailed, match="The command has not been found"):
+    with pytest.raises(AgentCommandFailed, match="The command guest-nothing has not been found"):
         await service.qemu_agent_command(uuid, '{"execute":"guest-nothing"}')
     with pytest.raises(InternalRefused, match="cannot parse json"):
         await service.qemu_agent_command(uuid, "guest-ping")
@@ -164,3 +166,46 @@ async def test_methods_that_qemu_has_not(machine: Machine) -> None:
     with pytest.raises(BareInvalidArg) as caught:
         await machine.service.shutdown(machine.uuid, ShutdownMethod.INITCTL)
     assert str(caught.value) == "unsupported flags (0x4) in function qemuDomainShutdownFlags"
+
+
+async def test_what_virsh_asks_the_agent(machine: Machine) -> None:
+    """By way of the daemon. Texts are what libvirtd 11.3 says of the same guest."""
+    if shutil.which("virsh") is None:
+        pytest.skip("no virsh here (script/setup --with-parity installs it)")
+    path = machine.folder / "sock"
+    process = daemon.start(machine.folder / "root", path)
+
+    async def virsh(*words: str) -> tuple[int, str]:
+        done = await asyncio.create_subprocess_exec(
+            *("virsh", "-q", "-c", f"qemu:///system?socket={path}", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await done.communicate()
+        assert done.returncode is not None
+        return done.returncode, said.decode().strip()
+
+    try:
+        status, told = await virsh("guestinfo", NAME)
+        found = dict(re.split(r"\s*: ", line, maxsplit=1) for line in told.splitlines())
+        expected = {"os.machine": "x86_64", "hostname": "lab", "fs.count": "1", "fs.0.mountpoint": "/mnt/vdb"}
+        expected |= {"fs.0.fstype": "ext4", "fs.0.disk.0.alias": "vdb", "disk.0.alias": "vda"}
+        expected |= {"if.0.name": "lo", "if.0.addr.0.addr": "127.0.0.1"}
+        assert status == 0
+        assert expected.items() <= found.items()
+        status, told = await virsh("domfsinfo", NAME)
+        assert (status, told.split()) == (0, ["/mnt/vdb", "vdb", "ext4", "vdb"])
+        assert await virsh("domfsfreeze", NAME) == (0, "")
+        assert await stands_still(machine)
+        failed = "error: guest agent command failed: unable to execute QEMU agent command"
+        status, told = await virsh("domfsfreeze", NAME)
+        assert (status, told.splitlines()[1].startswith(f"{failed} 'guest-fsfreeze-freeze': ")) == (1, True)
+        assert await virsh("domfsthaw", NAME) == (0, "")
+        await moves_on(machine)
+        status, told = await virsh("set-user-password", NAME, "root", "x")
+        assert (status, told.startswith(f"{failed} 'guest-set-user-password': ")) == (1, True)
+        if "load.1m" not in found:  # agents from QEMU 9.2 on
+            assert (await virsh("guestinfo", NAME, "--load"))[1].startswith(f"{failed} 'guest-get-load': ")
+    finally:
+        daemon.stop(process)

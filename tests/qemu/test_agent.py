@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from virtsnap.model.errors import AgentCommandFailed
 from virtsnap.qemu import agent
 from virtsnap.qemu.paths import socket_address
 
@@ -98,14 +99,16 @@ async def test_a_socket_with_a_long_path(tmp_path: Path) -> None:
     ("answer", "text"),
     [
         (refuses("GenericError", "no such thing"), "no such thing"),
-        (refuses("CommandNotFound", "The command x has not been found"), "The command has not been found"),
+        (refuses("CommandNotFound", "The command x has not been found"), "The command x has not been found"),
     ],
 )
 async def test_a_refusal(tmp_path: Path, answer: bytes, text: str) -> None:
     async with serving(tmp_path, {"guest-fsfreeze-freeze": answer}) as fake:
-        with pytest.raises(agent.AgentCommandFailed) as caught:
+        with pytest.raises(AgentCommandFailed) as caught:
             await agent.freeze(str(fake.path))
-    whole = f"internal error: unable to execute QEMU agent command 'guest-fsfreeze-freeze': {text}"
+    whole = (
+        f"guest agent command failed: unable to execute QEMU agent command 'guest-fsfreeze-freeze': {text}"
+    )
     assert str(caught.value) == whole
 
 

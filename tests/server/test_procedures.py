@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from virtsnap.model.errors import Failed, InvalidArg
+from virtsnap.model.errors import AgentCommandFailed, InvalidArg
 from virtsnap.server.calls import HANDLERS, guest, guest_info
 from virtsnap.server.client import _GREETINGS
 from virtsnap.wire.procedures import QEMU, REMOTE
@@ -57,9 +57,7 @@ class Asked:
         message = json.loads(command)
         self.heard.append(message)
         if message["execute"] not in self._answers:
-            raise Failed(
-                f"unable to execute QEMU agent command '{message['execute']}': The command has not been found"
-            )
+            raise AgentCommandFailed(message["execute"], "CommandNotFound", "The command has not been found")
         return json.dumps({"return": self._answers[message["execute"]]})
 
     async def vcpu_count(self, uuid: str) -> int:
@@ -133,7 +131,7 @@ async def test_guest_info_tells_what_the_agent_can() -> None:
     )
     del answers["guest-get-users"]
     assert await guest_info.domain_get_guest_info(session, DOM, 0, 0)
-    with pytest.raises(Failed, match="has not been found"):
+    with pytest.raises(AgentCommandFailed, match="has not been found"):
         await guest_info.domain_get_guest_info(session, DOM, 1, 0)
 
 

@@ -49,6 +49,7 @@ class ErrorCode(Enum):
     STORAGE_VOL_EXIST = (90, "")
     XML_INVALID_SCHEMA = (92, "XML document failed to validate against schema: ")
     DEVICE_MISSING = (99, "device not found: ")
+    AGENT_COMMAND_FAILED = (113, "guest agent command failed: ")
     NO_MESSAGE = (1, "")
 
     @property
@@ -292,3 +293,15 @@ class Damaged(VirtsnapError):
     """What is on disk contradicts itself. Never repaired in silence."""
 
     code = ErrorCode.INTERNAL_ERROR
+
+
+class AgentCommandFailed(Failed):
+    """The agent understood a command and refused it."""
+
+    def __init__(self, command: str, class_: str, description: str) -> None:
+        super().__init__(
+            f"unable to execute QEMU agent command '{command}': {description}",
+            code=ErrorCode.AGENT_COMMAND_FAILED,
+        )
+        self.unknown = class_ in ("CommandNotFound", "CommandDisabled")
+        """The agent does not have this command, or not now."""

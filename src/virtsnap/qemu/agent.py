@@ -16,7 +16,7 @@ import os
 from typing import Any
 
 from virtsnap.formats.guest_agent import AgentChannel
-from virtsnap.model.errors import ErrorCode, Failed
+from virtsnap.model.errors import AgentCommandFailed, ErrorCode, Failed
 from virtsnap.qemu.monitor import Monitor, connect_socket
 
 SYNC_SECONDS = 5.0
@@ -34,16 +34,6 @@ class AgentUnresponsive(Failed):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, code=ErrorCode.AGENT_UNRESPONSIVE)
-
-
-class AgentCommandFailed(Failed):
-    """The agent understood a command and refused it."""
-
-    def __init__(self, command: str, class_: str, description: str) -> None:
-        said = "The command has not been found" if class_ == "CommandNotFound" else description
-        super().__init__(
-            f"unable to execute QEMU agent command '{command}': {said}", code=ErrorCode.INTERNAL_ERROR
-        )
 
 
 class Agent:

@@ -11,7 +11,14 @@ import logging
 from virtsnap.engine.world import World
 from virtsnap.formats.guest_agent import agent_channel
 from virtsnap.model.domain import DomainState
-from virtsnap.model.errors import ArgumentUnsupported, BareInvalidArg, Failed, OperationInvalid, VirtsnapError
+from virtsnap.model.errors import (
+    AgentCommandFailed,
+    ArgumentUnsupported,
+    BareInvalidArg,
+    Failed,
+    OperationInvalid,
+    VirtsnapError,
+)
 from virtsnap.model.flags import ShutdownMethod
 from virtsnap.qemu import agent
 from virtsnap.qemu.monitor import Listener, Monitor, MonitorLost
@@ -69,7 +76,7 @@ async def _ask(world: World, monitor: Monitor, mode: str) -> None:
             await asyncio.wait({refused, begun})
         if not done:
             raise agent.AgentUnresponsive("Guest agent not available for now")
-        if begun not in done and isinstance(error := refused.exception(), agent.AgentCommandFailed):
+        if begun not in done and isinstance(error := refused.exception(), AgentCommandFailed):
             raise error
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from lxml import etree
 
 from virtsnap.formats import xml_text
-from virtsnap.model.errors import Failed, InvalidArg, OperationInvalid
+from virtsnap.model.errors import AgentCommandFailed, InvalidArg, OperationInvalid
 from virtsnap.server.calls.flags import only
 from virtsnap.server.calls.guest import ask
 from virtsnap.server.session import Session
-from virtsnap.wire.values import BOOLEAN, INT, STRING, UINT, ULLONG, Param, WireDomain
+from virtsnap.wire.values import BOOLEAN, DOUBLE, INT, STRING, UINT, ULLONG, Param, WireDomain
 
 _LEASE, _AGENT, _ARP = range(3)
 _IPV4, _IPV6 = 0, 1
@@ -65,8 +65,8 @@ async def domain_get_guest_info(session: Session, dom: WireDomain, types: int, f
             continue
         try:
             found += await teller(session, dom, root)
-        except Failed as error:
-            if types or "has not been found" not in str(error):
+        except AgentCommandFailed as error:
+            if types or not error.unknown:
                 raise
     return found
 
@@ -160,6 +160,11 @@ async def _network(session: Session, dom: WireDomain, root: etree._Element) -> F
     return found
 
 
+async def _load(session: Session, dom: WireDomain, root: etree._Element) -> Found:
+    told = await ask(session, dom, "guest-get-load")
+    return [Param(f"load.{span}", DOUBLE, float(told[f"load{span}"])) for span in ("1m", "5m", "15m")]
+
+
 _TYPES: dict[int, Callable[[Session, WireDomain, etree._Element], Awaitable[Found]]] = {
     1: _users,
     2: _system,
@@ -168,6 +173,7 @@ _TYPES: dict[int, Callable[[Session, WireDomain, etree._Element], Awaitable[Foun
     16: _file_systems,
     32: _disks,
     64: _network,
+    128: _load,
 }
 """virDomainGuestInfoTypes."""
 
