@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -138,26 +137,16 @@ async def test_the_layers_and_who_needs_them(bare: BareDomain) -> None:
 
 
 async def test_35_external_snapshots(bare: BareDomain) -> None:
-    """All stays quick: a start opens 72 images, and no operation takes longer than the first one did."""
+    """A start opens 72 images, and every operation goes on as with one."""
     await bare.start()
-    took = []
     for number in range(35):
         await bare.put(number)
-        began = time.perf_counter()
         await bare.disk_only(f"s{number}")
-        took.append(time.perf_counter() - began)
     await bare.put(99)
     assert await depths(bare) == {"vda": 36, "vdb": 36}
     await bare.service.destroy(bare.uuid)
-    began = time.perf_counter()
     await bare.start()
-    start = time.perf_counter() - began
-    began = time.perf_counter()
     await bare.service.snapshot_revert(bare.uuid, "s17")
-    revert = time.perf_counter() - began
-    print(f"create {took[0]:.2f} s, the 35th {took[-1]:.2f} s; start {start:.2f} s, revert {revert:.2f} s")
-    assert sorted(took[-5:])[2] < 2 + 4 * sorted(took[:5])[2]
-    assert max(start, revert) < 10
     assert await bare.got() == [17, 17]
     await bare.put(55)
     await bare.service.flatten(bare.uuid, copy=True)
