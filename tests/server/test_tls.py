@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ from tests import daemon
 from tests.parity import oracle
 from tests.server.certificates import Authority
 from virtsnap.api.connect import open_service
-from virtsnap.client.tls import Credentials, client_context, client_credentials, server_context
+from virtsnap.client.tls import Credentials, client_context, client_credentials, cut_off, server_context
 from virtsnap.daemon.main import main
 from virtsnap.model.errors import VirtsnapError
 from virtsnap.server import tls
@@ -271,6 +272,19 @@ async def test_few_wait_outside_and_the_next_one_comes_in_when_they_are_gone(pki
         silent[0][1].close()
         assert await late == b"\1welcome"
         silent[1][1].close()
+
+
+async def test_a_connection_that_is_closed_already_can_be_cut_off(pki: Pki) -> None:
+    context = client_context(client_credentials(pki.alice))
+    async with Inside(TlsDoor(server_context(pki.credentials))) as inside:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", inside.port, ssl=context, server_hostname="localhost"
+        )
+        writer.close()
+        writer.close()
+        cut_off(writer)
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def test_a_certificate_that_was_revoked(pki: Pki) -> None:

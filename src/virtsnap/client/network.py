@@ -13,6 +13,7 @@ from virtsnap.client.tls import (
     VERIFIED,
     client_context,
     client_credentials,
+    cut_off,
     handshake_error,
     why,
 )
@@ -39,10 +40,10 @@ async def connect_tls(target: TlsTarget) -> tuple[asyncio.StreamReader, asyncio.
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             said = await reader.read(1)
     except OSError as error:
-        writer.transport.abort()
+        cut_off(writer)
         raise SystemRefused(f"Unable to read TLS confirmation: {why(error)}") from error
     if said != VERIFIED:
-        writer.transport.abort()
+        cut_off(writer)
         message = "server verification (of our certificate or IP address) failed"
         raise WireError(RPC, FROM_RPC, message)
     return reader, writer

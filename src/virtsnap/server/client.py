@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from virtsnap.client.tls import cut_off
 from virtsnap.model.errors import Aborted, InternalRefused, InvalidArg, OperationDenied, VirtsnapError
 from virtsnap.model.frozen import dataclass
 from virtsnap.server.answers import Answers, Packed
@@ -184,7 +185,7 @@ class Client:
             self._writer.close()
             with contextlib.suppress(OSError, asyncio.TimeoutError):
                 await asyncio.wait_for(self._writer.wait_closed(), 5)
-            self._writer.transport.abort()
+            cut_off(self._writer)
             if self._session is not None:
                 await self._session.close()
             self._let_go()
@@ -421,7 +422,7 @@ class Client:
     def _give_up(self, why: str) -> None:
         logger.warning("client %s %s: closed", self.peer, why)
         self._closing = True
-        self._writer.transport.abort()
+        cut_off(self._writer)
 
     async def _pulse(self) -> None:
         while True:

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Coroutine
 from pathlib import Path
 
+from virtsnap.client.tls import cut_off
 from virtsnap.model.errors import SystemRefused, VirtsnapError
 from virtsnap.model.frozen import dataclass
 from virtsnap.qemu.paths import socket_address
@@ -187,7 +188,7 @@ class Daemon:
         refusal = self._refusal(peer)
         if refusal is not None:
             logger.warning("client %s: %s", peer, refusal)
-            writer.transport.abort()
+            cut_off(writer)
             return
         client = Client(self, reader, writer, peer, readonly=readonly)
         task = asyncio.current_task()
