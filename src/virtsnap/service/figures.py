@@ -6,6 +6,7 @@ QEMU is asked in one exchange, the kernel by /proc. What is not here: figures of
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from virtsnap.formats.domain_summary import DomainSummary, summary
@@ -19,8 +20,10 @@ from virtsnap.service.block_devices import counted
 from virtsnap.service.context import Context
 from virtsnap.service.domains import image_sizes
 from virtsnap.service.hardware import RSS, told_by_guest
-from virtsnap.service.questions import ask_figures
+from virtsnap.service.questions import ask_each
 
+_ASKED = {"vcpus": "query-cpus-fast", "disks": "query-blockstats", "dirty_rate": "query-dirty-rate"}
+"""What QEMU is asked for a figure."""
 _DIRTY_STATUS = {"unstarted": 0, "measuring": 1, "measured": 2}
 """QEMU's word to virDomainDirtyRateStatus."""
 
@@ -52,7 +55,8 @@ class DirtyRate:
 
 @dataclass(frozen=True)
 class Figures:
-    """What is known of a running domain beside its state. Empty or None where QEMU does not tell."""
+    """What is known of a running domain beside its state. Empty or None where QEMU does not tell, or was not
+    asked."""
 
     cpu: tuple[int, int] | None
     """User and system time of its process, nanoseconds."""
@@ -67,25 +71,36 @@ class Figures:
 class FigureCalls(Context):
     """See the module's text; the daemon offers these."""
 
-    async def figures(self, uuid: str) -> Figures:
-        """Raises OperationInvalid when it does not run, ResourceBusy when QEMU does not answer."""
+    async def figures(self, uuid: str, wanted: Collection[str]) -> Figures:
+        """`wanted`: the names of the figures that QEMU is asked for; "cpu" is there in any case.
+
+        Raises OperationInvalid when it does not run, ResourceBusy when QEMU does not answer.
+        """
         record, facts = await self.look(uuid), await self.summary(uuid)
         if record.instance is None:
             raise OperationInvalid("domain is not running")
-        told = await ask_figures(record, facts.balloon)
-        cpus, blocks, dirty, *guest = (None if isinstance(one, QmpCommandFailed) else one for one in told)
+        commands: dict[str, tuple[str, dict[str, Any]]] = {
+            name: (command, {}) for name, command in _ASKED.items() if name in wanted
+        }
+        if "memory" in wanted and facts.balloon is not None:
+            path = f"/machine/peripheral/{facts.balloon}"
+            commands["memory"] = "qom-get", {"path": path, "property": "guest-stats"}
+        answers = zip(commands, await ask_each(record, list(commands.values())), strict=True)
+        told = {name: answer for name, answer in answers if not isinstance(answer, QmpCommandFailed)}
         rss = process.rss_kib(record.instance)
         return Figures(
             cpu=process.cpu_times_ns(record.instance),
             memory=(
-                *(told_by_guest(guest[0]) if guest and guest[0] is not None else ()),
+                *(told_by_guest(told["memory"]) if "memory" in told else ()),
                 *(() if rss is None else ((RSS, rss),)),
             ),
             vcpus=tuple(
-                found for cpu in cpus or () if (found := _vcpu(record.instance.pid, cpu)) is not None
+                found
+                for cpu in told.get("vcpus", ())
+                if (found := _vcpu(record.instance.pid, cpu)) is not None
             ),
-            disks=counted(facts.disks, blocks or ()),
-            dirty_rate=None if dirty is None else _dirty_rate(dirty),
+            disks=counted(facts.disks, told["disks"]) if "disks" in told else {},
+            dirty_rate=_dirty_rate(told["dirty_rate"]) if "dirty_rate" in told else None,
         )
 
     async def summary(self, uuid: str) -> DomainSummary:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -20,10 +20,9 @@ from virtsnap.qemu.monitor import MonitorLost, QmpCommandFailed
 
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 _asked: dict[tuple[str, str], asyncio.Future[Any]] = {}
-"""Questions without arguments that are under way, by run folder and command."""
+"""Those that are under way, by run folder and what is asked."""
 
 _SECONDS = 30.0
-_FIGURES = ("query-cpus-fast", "query-blockstats", "query-dirty-rate")
 
 
 async def ask(record: DomainRecord, command: str, **arguments: Any) -> Any:
@@ -40,23 +39,22 @@ async def ask_soon(record: DomainRecord, command: str, seconds: float) -> Any:
     return await _shared((run_dir, command), lambda: _ask(run_dir, command, {}, seconds))
 
 
-async def ask_figures(record: DomainRecord, device: str | None) -> list[Any | QmpCommandFailed]:
-    """What QEMU answers to all that monitors want to know of it, in one exchange: query-cpus-fast,
-    query-blockstats, query-dirty-rate, and the `guest-stats` of the balloon `device`, if there is one.
+async def ask_each(
+    record: DomainRecord, commands: Sequence[tuple[str, dict[str, Any]]]
+) -> list[Any | QmpCommandFailed]:
+    """What QEMU answers to several questions, or its refusal of one, in one exchange; none: nothing is asked.
 
     Raises OperationInvalid, ResourceBusy.
     """
     run_dir = _run_dir(record)
-    commands: list[tuple[str, dict[str, Any]]] = [(command, {}) for command in _FIGURES]
-    if device is not None:
-        path = f"/machine/peripheral/{device}"
-        commands.append(("qom-get", {"path": path, "property": "guest-stats"}))
+    if not commands:
+        return []
 
     async def asking() -> list[Any | QmpCommandFailed]:
         async with _turn(run_dir):
             return await question.ask_each(query_path(run_dir), commands, timeout=_SECONDS)
 
-    found: list[Any | QmpCommandFailed] = await _shared((run_dir, "figures"), asking)
+    found: list[Any | QmpCommandFailed] = await _shared((run_dir, repr(commands)), asking)
     return found
 
 

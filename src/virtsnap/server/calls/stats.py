@@ -21,8 +21,8 @@ from virtsnap.wire.xdr import XdrError, pack
 
 STATE, CPU, BALLOON, VCPU, INTERFACE, BLOCK, DIRTY_RATE = 1, 2, 4, 8, 16, 32, 512
 """virDomainStatsTypes that are told; others have nothing to tell here."""
-_LIVING = CPU | BALLOON | VCPU | INTERFACE | BLOCK | DIRTY_RATE
-"""Those that a running QEMU has more to tell of."""
+_LIVING = {BALLOON: "memory", VCPU: "vcpus", BLOCK: "disks", DIRTY_RATE: "dirty_rate"}
+"""Those that a running QEMU is asked for, and what they are called by `service.figures`."""
 _GROUPS = 0x3FF
 _LISTED = 0xFF
 """The bits of virConnectGetAllDomainStatsFlags that are those of `DomainList`."""
@@ -100,10 +100,12 @@ async def _stats(session: Session, handle: DomainHandle, wanted: int, backing: b
     facts = await session.service.domain_info(handle.uuid)
     shape = await session.service.summary(handle.uuid)
     living: Figures | None = None
-    if handle.id is not None and wanted & _LIVING:
+    if handle.id is not None:
         # As with libvirt: who does not answer, or has just ended, leaves the other figures as they are.
         with contextlib.suppress(OperationInvalid, ResourceBusy):
-            living = await session.service.figures(handle.uuid)
+            living = await session.service.figures(
+                handle.uuid, [name for bit, name in _LIVING.items() if wanted & bit]
+            )
     found: list[Param] = []
     if wanted & STATE:
         state, reason = await session.service.domain_state(handle.uuid)
@@ -161,7 +163,7 @@ async def _blocks(
     for disk, layers in zip(shape.disks, shape.layers, strict=True):
         shown: Sequence[DiskLayer | None] = layers if backing and living is not None else layers[:1]
         for depth, layer in enumerate(shown or (None,)):
-            counts = living.disks[disk.target] if living is not None and depth == 0 else {}
+            counts = living.disks.get(disk.target, {}) if living is not None and depth == 0 else {}
             found += [
                 Param(f"block.{number}.{name}", type, value)
                 for name, type, value in [
