@@ -47,7 +47,8 @@ async def test_a_layer_in_the_middle(bare: BareDomain, damaged: bool, why: str) 
 def end(pid: int) -> None:
     """End a process that is not a child of ours, and wait for it."""
     process = os.pidfd_open(pid)
-    signal.pidfd_send_signal(process, signal.SIGTERM)
+    # qemu-nbd may forget a SIGTERM that comes just before its main loop.
+    signal.pidfd_send_signal(process, signal.SIGKILL)
     assert select.select([process], [], [], 30)[0]
     os.close(process)
 
