@@ -1,9 +1,10 @@
 """The benchmark: what snapshots cost here and with the real libvirt, and how the cost grows.
 
-By the memory of a running Linux guest (full system snapshots; saving it into a file), by the number of disks,
-and by the number of snapshots that the domain has already. Every figure is the median of several rounds of
-whole commands, as a user waits for them; libvirt is virsh on a daemon that runs. The guests are emulated:
-compare figures with each other, not with other machines. The last tables are the daemons' own: `lab.daemons`.
+By the memory of a Linux guest (full system snapshots; reverts until it answers; saving it into a file), by
+the number of disks, and by the number of snapshots that the domain has already. Every figure is the median of
+several rounds of whole commands, as a user waits for them; libvirt is virsh on a daemon that runs. The guests
+are emulated: compare figures with each other, not with other machines. The last tables are the daemons' own:
+`lab.daemons`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import statistics
 import sys
 import tempfile
@@ -19,13 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from lab import daemons, guest, packages, sides
+from lab import daemons, guest, packages, page_cache, sides
 from lab.console import ConsoleError
 from lab.demo import Cost, Demo, DemoError
 from lab.domain import disk_targets
 from lab.sides import Side
 from tests.parity import oracle
 from tests.service.local_domain import processes_naming
+from virtsnap.qemu import first_pages
 
 _MAPPED_ROUNDS = 3
 
@@ -104,6 +107,49 @@ class Bench(Demo):
         async with self.talk() as (inside, _):
             if await inside.check("mem get") != "kept":
                 raise DemoError("the guest has forgotten what was in its memory")
+
+    async def answers(self, memory_mib: int, rounds: int) -> list[Cost]:
+        """The costs of reverts of a guest that is off, until it runs and until it answers.
+
+        With its memory image in the host's cache, not there, and not there with a record of what the guest
+        touched first (ours alone). Raises `DemoError`, `ConsoleError`, `packages.LabError`.
+        """
+        await self.define(memory_mib)
+        self._side.own(self._folder)
+        image = str(self._folder / "base.mem")
+        try:
+            await self.virtsnap("start", self.name)
+            async with self.talk() as (inside, pulse):
+                await inside.check(f"mem fill {memory_mib * 36 // 100}", timeout=600)
+                await self.snapshot("base", pulse)
+            ways = ["warm", "cold"]
+            if self._side.name != "libvirt":
+                await self._answered("first")
+                ways.append("recorded")
+            await self.virtsnap("destroy", self.name)  # which takes the record
+            record = os.getxattr(image, first_pages.ATTRIBUTE) if "recorded" in ways else None
+            for _ in range(rounds):
+                for way in ways:
+                    if record is not None:
+                        os.setxattr(image, first_pages.ATTRIBUTE, record if way == "recorded" else b"")
+                    if way == "warm":
+                        page_cache.fetch(image)
+                    else:
+                        page_cache.drop(image)
+                    await self._answered(way)
+                    await self.virtsnap("destroy", self.name)
+        finally:
+            await self.clean()
+        return self.summary()
+
+    async def _answered(self, way: str) -> None:
+        # libvirt calls the new layer by the second, and gives up when there is one of that name.
+        await asyncio.sleep(1 - time.time() % 1)
+        begin = time.monotonic()
+        await self.virtsnap("snapshot-revert", self.name, "base")
+        self.costs.append(Cost(f"{way}-running", time.monotonic() - begin))
+        async with self.talk():
+            self.costs.append(Cost(f"{way}-answer", time.monotonic() - begin))
 
     async def pauses(self, memory_mib: int, fill: int, rewritten: int, rounds: tuple[int, int]) -> list[Cost]:
         """The costs of snapshots of one running guest, as many without and with `--live` as `rounds` says.
@@ -199,6 +245,14 @@ def by_saves(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds
         if cost.size is not None:
             figures["the file"] = f"{cost.size / 2**20:.0f} MiB"
     return figures
+
+
+def by_answer(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds: int) -> Figures:
+    """Reverts of a Linux guest that is off, 36 % of its memory full, until it runs and until it answers."""
+    names = {"warm": "in the cache", "cold": "cold", "recorded": "cold, recorded"}
+    ends = {"running": "running", "answer": "first answer"}
+    costs = {cost.step: cost.seconds for cost in asyncio.run(Bench(side, folder, image).answers(mib, rounds))}
+    return {f"{names[way]}: {ends[end]}": costs.get(f"{way}-{end}") for way in names for end in ends}
 
 
 def by_pause(side: Side, folder: Path, image: guest.GuestImage, mib: int, rounds: int) -> Figures:
@@ -326,6 +380,7 @@ Measure = Callable[[Side, Path, guest.GuestImage, int, int], Figures]
 _TABLES: dict[str, tuple[str, Measure]] = {
     "pause": ("MiB of memory", by_pause),
     "memory": ("MiB of memory", by_memory),
+    "answer": ("MiB of memory", by_answer),
     "saves": ("MiB of memory", by_saves),
     "busy": ("MiB of memory", by_busy),
     "clones": ("clones", by_clones),
@@ -337,7 +392,7 @@ _TABLES: dict[str, tuple[str, Measure]] = {
 }
 _SERVED = frozenset({"daemon", "running", "listed"})
 """Of virtsnapd, not of the program."""
-_BESIDE = frozenset({"memory", "saves"})
+_BESIDE = frozenset({"memory", "answer", "saves"})
 """Of both: the program, which has to start each time, and virsh on a daemon that runs, as libvirt's is."""
 
 
@@ -379,6 +434,7 @@ def main() -> int:
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"only these of {', '.join(_TABLES)}")
     parser.add_argument("--pause", type=int, nargs="*", default=[1024], metavar="MIB")
     parser.add_argument("--memory", type=int, nargs="*", default=[1024, 4096, 8192], metavar="MIB")
+    parser.add_argument("--answer", type=int, nargs="*", default=[1024], metavar="MIB")
     parser.add_argument("--saves", type=int, nargs="*", default=[1024], metavar="MIB")
     parser.add_argument("--busy", type=int, nargs="*", default=[4096], metavar="MIB")
     parser.add_argument("--clones", type=int, nargs="*", default=[20], metavar="N")

@@ -36,7 +36,7 @@ from virtsnap.model.domain import Instance
 from virtsnap.model.errors import ErrorCode, Failed
 from virtsnap.model.facts import MappedMemory
 from virtsnap.model.frozen import dataclass
-from virtsnap.qemu import capabilities, images, mapped, process
+from virtsnap.qemu import capabilities, first_pages, images, mapped, process
 from virtsnap.qemu.monitor import Monitor
 from virtsnap.store.files import write_atomic
 
@@ -59,6 +59,10 @@ async def start(
 
     Raises Refused for what cannot be, Failed when QEMU says no.
     """
+    # The user's own file is mapped as a copy, which has its own place in the host's cache.
+    image = None if memory is None or memory.shared else memory
+    if image is not None:
+        first_pages.ask(image)
     definition = DomainDefinition.parse(domain_xml)
     chains = await _chains(definition)
     caps = await capabilities.probe(definition.emulator, cache=world.root / "cache")
@@ -109,7 +113,7 @@ async def start(
             env={**os.environ, **line.env},
         )
         instance = Instance(id, spawned.pid, spawned.start_ticks, spawned.boot_id, run_dir)
-        _note(instance, {}, {}, None)
+        _note(instance, image, {}, {}, None)
         for sock in sockets:
             sock.close()
         try:
@@ -123,7 +127,8 @@ async def start(
         for command, arguments in line.commands:
             await monitor.execute_raw(command, dict(arguments))
         layers = {target: _Chain(line.node_indexes.get(target, 1), chain) for target, chain in chains.items()}
-        _note(instance, await _character_devices(monitor), layers, await _vnc(monitor, definition))
+        devices, vnc = await _character_devices(monitor), await _vnc(monitor, definition)
+        _note(instance, image, devices, layers, vnc)
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -236,6 +241,7 @@ class _Chain:
 
 def _note(
     instance: Instance,
+    image: MappedMemory | None,
     character_devices: dict[str, str],
     chains: dict[str, _Chain],
     vnc: tuple[str, int] | None,
@@ -245,6 +251,7 @@ def _note(
         "pid": instance.pid,
         "start_ticks": instance.start_ticks,
         "boot_id": instance.boot_id,
+        "mapped": None if image is None else [image.path, image.offset, image.length],
         "character_devices": character_devices,
         "vnc": vnc,
         "chains": {

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from virtsnap.model.domain import DomainRecord, Instance
 from virtsnap.model.errors import NoDomain
+from virtsnap.model.facts import MappedMemory
 from virtsnap.model.job import JobInfo
 from virtsnap.qemu import process
 from virtsnap.qemu.monitor import Monitor, MonitorLost
@@ -127,14 +128,9 @@ def instance_path(run_dir: str) -> str:
 
 def read_instance(run_dir: str) -> Instance | None:
     """The process that was started for a run folder, as `engine.launch` noted it."""
-    try:
-        with open(instance_path(run_dir), encoding="utf-8") as file:
-            text = file.read()
-    except FileNotFoundError:
+    noted = _read_note(run_dir)
+    if noted is None:
         return None
-    if not text.endswith("}"):
-        return None  # a power cut came before it was on the disk, and ended the process too
-    noted = json.loads(text)
     return Instance(
         id=noted["id"],
         pid=noted["pid"],
@@ -142,3 +138,22 @@ def read_instance(run_dir: str) -> Instance | None:
         boot_id=noted["boot_id"],
         run_dir=run_dir,
     )
+
+
+def read_mapped(run_dir: str) -> MappedMemory | None:
+    """The memory image of ours that the QEMU of a run folder was started on; None where it was on none."""
+    noted = _read_note(run_dir)
+    mapped = None if noted is None else noted.get("mapped")  # a release before did not note it
+    return None if mapped is None else MappedMemory(*mapped)
+
+
+def _read_note(run_dir: str) -> dict[str, Any] | None:
+    try:
+        with open(instance_path(run_dir), encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return None
+    if not text.endswith("}"):
+        return None  # a power cut came before it was on the disk, and ended the process too
+    noted: dict[str, Any] = json.loads(text)
+    return noted

@@ -134,6 +134,7 @@ class Context:
     @contextlib.asynccontextmanager
     async def operation(self, uuid: str, progress: ProgressCallback | None = None) -> AsyncIterator[World]:
         """The domain's lock, with everything that was left open brought to its end first."""
+        from virtsnap.engine.first_pages import look_first
         from virtsnap.engine.jobs import job
         from virtsnap.engine.runner import Runner
         from virtsnap.engine.world import World
@@ -154,7 +155,8 @@ class Context:
                     from virtsnap.service.concluding import conclude
 
                     await conclude(world)
-                settle(self.store, world.record())
+                if (instance := settle(self.store, world.record()).instance) is not None:
+                    await look_first(instance.run_dir)
                 yield world
             finally:
                 await world.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from virtsnap.engine import telling
+from virtsnap.engine import first_pages, telling
 from virtsnap.engine.steps.base import Irreversible, Undoable
 from virtsnap.engine.steps.layers import remove
 from virtsnap.engine.world import World
@@ -55,6 +55,8 @@ class ResumeGuest(Irreversible):
     async def do(self, world: World, step: s.ResumeGuest, /) -> None:
         """Let them run; QEMU takes the disks back from a finished migration by itself."""
         await resume(world, step.run_dir)
+        if (instance := world.instance(step.run_dir)) is not None:
+            first_pages.look_later(instance.run_dir)
 
 
 class SettleGuest(Irreversible):
@@ -172,6 +174,8 @@ class SealMemory(Irreversible):
     async def do(self, world: World, step: s.SealMemory, /) -> None:
         """Sync, then write the magic of a whole image."""
         await memory.seal(step.path)
+        if (instance := world.instance()) is not None:
+            first_pages.pass_on(instance.run_dir, step.path)
 
 
 class LoadMemory(Undoable):
