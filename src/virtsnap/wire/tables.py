@@ -548,6 +548,6 @@ OWN = """
 10 domain_plan_clone virtsnapPlanClone w (snap: domain_snapshot, names: string<4096>, start: int, paused:
   int) -> (report: plan_report)
 11 domain_discard virtsnapDiscard w (dom: domain)
-12 domain_snapshot_create virtsnapSnapshotCreate w (dom: domain, xml: string, flags: uint) -> (snap:
+12 domain_snapshot_create virDomainSnapshotCreateXML w (dom: domain, xml: string, flags: uint) -> (snap:
   domain_snapshot, memory_mode: string, memory_reason: string)
 """
