@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.plan.simulation import UUID, disk_xml, domain_xml
+from virtsnap.formats.domain_xml import DomainDefinition
 from virtsnap.model.domain import DomainRecord, Reason
 from virtsnap.model.errors import ConfigUnsupported
 from virtsnap.model.facts import DomainFacts, MemoryWay
@@ -17,6 +18,7 @@ from virtsnap.plan.memory_way import (
     FAST_MIB,
     LITTLE_BYTES,
     MILD_MIB,
+    UNUSED_BYTES,
     choose_memory_way,
     rate_decides,
 )
@@ -179,3 +181,30 @@ def test_a_guest_that_was_too_fast_in_place() -> None:
     choice = choose_memory_way(facts, Flag(0), EXTERNAL, None)
     assert (choice.mode, choice.reason) == (MemoryMode.BACKGROUND, "not in-place: it was tried")
     assert not choose_memory_way(FACTS, Flag(0), EXTERNAL, MemoryMode.IN_PLACE).gives_up
+
+
+def _of_memory(kib: int, **facts: Any) -> DomainFacts:
+    xml = DomainDefinition.parse(XML).with_memory(kib).to_xml()
+    return replace(FACTS, record=replace(RUNNING, live_xml=xml), **facts)
+
+
+@pytest.mark.parametrize("rate", [None, 0, MILD_MIB - 1])
+@pytest.mark.parametrize("in_use", [LITTLE_BYTES, LITTLE_BYTES + (1 << 20)])
+def test_a_guest_that_does_not_use_its_memory(rate: int | None, in_use: int) -> None:
+    limit = (in_use + UNUSED_BYTES) >> 10
+    facts = _of_memory(limit, memory_in_use=in_use, dirty_rate=rate)
+    assert choose_memory_way(facts, Flag(0), EXTERNAL, None).mode is MemoryMode.BACKGROUND
+    facts = _of_memory(limit + 1024, memory_in_use=in_use, dirty_rate=rate)
+    choice = choose_memory_way(facts, Flag(0), EXTERNAL, None)
+    assert (choice.mode, choice.gives_up) == (MemoryMode.IN_PLACE, True)
+    assert choice.reason == "not background: its next snapshot would wait for 2049 MiB that are not in use"
+    assert choose_memory_way(facts, Flag.QUIESCE, EXTERNAL, None).mode is MemoryMode.BACKGROUND
+    asked_for = choose_memory_way(facts, Flag(0), EXTERNAL, MemoryMode.BACKGROUND)
+    assert (asked_for.mode, asked_for.reason) == (MemoryMode.BACKGROUND, "")
+
+
+def test_a_guest_that_does_not_use_its_memory_and_is_too_fast() -> None:
+    facts = _of_memory(8 << 20, memory_in_use=_MUCH, dirty_rate=FAST_MIB + 1)
+    assert choose_memory_way(facts, Flag(0), EXTERNAL, None).mode is MemoryMode.BACKGROUND
+    tried = replace(facts, dirty_rate=0, no_in_place="it was tried")
+    assert choose_memory_way(tried, Flag(0), EXTERNAL, None).mode is MemoryMode.BACKGROUND
