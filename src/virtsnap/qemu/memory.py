@@ -117,9 +117,8 @@ async def save(
     cancelled, the file is gone and the guest is as it was before: a paused one can go on, a live one runs.
 
     `compression` (with STREAM): through that program. `channels` (with SPARSE): that many of QEMU's threads
-    write at once, one at least; `direct`: they pass the host's cache by. `gives_up`: see
-    `migration.finished`. `afterwards`: gets QEMU's settings to put back, for a caller who first lets the
-    guest run again.
+    write at once; `direct`: they pass the host's cache by. `gives_up`: see `migration.finished`.
+    `afterwards`: gets QEMU's settings to put back, for a caller who first lets the guest run again.
 
     `way`: a plain one. Raises Failed: "Failed to create file ..." (code 38), "job 'snapshot' failed: ..."
     with QEMU's cause.
@@ -134,10 +133,8 @@ async def save(
         if compression is not None:
             filter = await Filter.start(compression, descriptor, writing=True)
         transport = Transport(descriptor, path, header.stream_offset, filter, direct)
-        # A thread of multifd's writes 128 pages at once, and the thread of the migration each by itself.
-        threads = max(channels, 1) if way.sparse else 0
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(settings(monitor, way, threads, direct))
+            await stack.enter_async_context(settings(monitor, way, channels, direct))
             listener = await stack.enter_async_context(monitor.events("MIGRATION"))
             try:
                 await stack.enter_async_context(migrate(monitor, "migrate", transport))
